@@ -1,0 +1,181 @@
+"""The one client of the cluster's API, over HTTP or in process (the transport of `http` decides)."""
+
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import httpx
+from pydantic import BaseModel, TypeAdapter
+
+from cluster import errors
+from cluster.models import (
+    AuditEntry,
+    ClusterStatus,
+    Event,
+    Explanation,
+    Folder,
+    Image,
+    LogPage,
+    Names,
+    Node,
+    Operation,
+    OperationRequest,
+    Outcome,
+    Page,
+    Project,
+    QuotaUse,
+    ResourceGroup,
+    Session,
+    User,
+)
+from cluster.sentence import S, Sentence
+
+M = TypeVar("M", bound=BaseModel)
+Query = str | int | float | bool | None
+
+_ERRORS: dict[str, type[errors.ClusterError]] = {
+    kind.code: kind
+    for kind in (
+        errors.NotFound,
+        errors.Ambiguous,
+        errors.NotAllowed,
+        errors.NotAuthenticated,
+        errors.Invalid,
+        errors.Conflict,
+        errors.StorageFull,
+        errors.Unavailable,
+    )
+}
+
+
+class Client:
+    """Calls as one user. Every method raises a `ClusterError` (`Unavailable` when the server doesn't answer)."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self._http = http
+
+    @classmethod
+    def connect(cls, url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> "Client":
+        """`transport` e.g. `httpx.ASGITransport(app)` for in-process, `httpx.AsyncHTTPTransport(uds=…)` for a socket."""
+        headers = {"Authorization": f"Bearer {token}"}
+        timeout = httpx.Timeout(30, connect=3)
+        return cls(httpx.AsyncClient(base_url=url, headers=headers, transport=transport, timeout=timeout))
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    # ── reads ────────────────────────────────────────────────────────────────────────────────────
+
+    async def whoami(self) -> User:
+        return await self._get("/v1/me", User)
+
+    async def status(self) -> ClusterStatus:
+        return await self._get("/v1/status", ClusterStatus)
+
+    async def names(self) -> Names:
+        return await self._get("/v1/names", Names)
+
+    async def sessions(self, **query: Query) -> Page[Session]:
+        """`status`, `type`, `project`, `user`, `node`, `resource_group`, `idle`, `sort_by`, `order`, `limit` (50).
+
+        Without `status`: those that have not ended. `status="pending"` includes held ones.
+        """
+        return await self._get("/v1/sessions", Page[Session], **query)
+
+    async def session(self, ref: str) -> Session:
+        """By id, or by name (the live one, else the latest)."""
+        return await self._get(f"/v1/sessions/{ref}", Session)
+
+    async def logs(self, ref: str, tail: int | None = 100, offset: int | None = None) -> LogPage:
+        """The last `tail` lines, or everything from `offset` bytes on (at most 256 KiB)."""
+        return await self._get(f"/v1/sessions/{ref}/logs", LogPage, tail=tail, offset=offset)
+
+    async def explain(self, ref: str) -> Explanation:
+        return await self._get(f"/v1/sessions/{ref}/explanation", Explanation)
+
+    async def nodes(self, **query: Query) -> Page[Node]:
+        """`status`, `resource_group`, `gpu_model`, `sort_by`, `order`, `limit` (50)."""
+        return await self._get("/v1/nodes", Page[Node], **query)
+
+    async def node(self, ref: str) -> Node:
+        return await self._get(f"/v1/nodes/{ref}", Node)
+
+    async def resource_groups(self) -> Page[ResourceGroup]:
+        return await self._get("/v1/resource-groups", Page[ResourceGroup])
+
+    async def folders(self, **query: Query) -> Page[Folder]:
+        """`project`, `user`, `trashed` (false), `sort_by` (name, size, modified), `order`, `limit` (50)."""
+        return await self._get("/v1/folders", Page[Folder], **query)
+
+    async def quotas(self, **query: Query) -> Page[QuotaUse]:
+        """`user`, `project`; without either, those of the asking person and of their projects."""
+        return await self._get("/v1/quotas", Page[QuotaUse], **query)
+
+    async def users(self) -> Page[User]:
+        return await self._get("/v1/users", Page[User])
+
+    async def projects(self) -> Page[Project]:
+        return await self._get("/v1/projects", Page[Project])
+
+    async def images(self) -> Page[Image]:
+        return await self._get("/v1/images", Page[Image])
+
+    async def audit(self, **query: Query) -> Page[AuditEntry]:
+        """Newest first. `user`, `action`, `limit` (50)."""
+        return await self._get("/v1/audit", Page[AuditEntry], **query)
+
+    async def events(self, after: int = 0, limit: int = 200) -> Page[Event]:
+        """Events with `seq > after`, oldest first; `after=-1` gives the newest `limit`."""
+        return await self._get("/v1/events", Page[Event], after=after, limit=limit)
+
+    async def follow_events(self, after: int = 0) -> AsyncIterator[Event]:
+        """As they happen (server-sent events); ends when the connection does."""
+        async with self._http.stream("GET", "/v1/events/stream", params={"after": after}, timeout=None) as reply:
+            async for line in reply.aiter_lines():
+                if line.startswith("data: "):
+                    yield Event.model_validate_json(line[6:])
+
+    # ── writes ───────────────────────────────────────────────────────────────────────────────────
+
+    async def preview(self, operation: Operation) -> Outcome:
+        """What `operation` would do, from the real code path; nothing changes."""
+        return await self._operate(OperationRequest(operation=operation, dry_run=True))
+
+    async def execute(self, operation: Operation, key: str | None = None, expect: str | None = None) -> Outcome:
+        """Do it once (`key`), and only if the previewed effects still hold (`expect`)."""
+        return await self._operate(OperationRequest(operation=operation, key=key, expect=expect))
+
+    # ── plumbing ─────────────────────────────────────────────────────────────────────────────────
+
+    async def _operate(self, request: OperationRequest) -> Outcome:
+        reply = await self.send("POST", "/v1/operations", request)
+        return Outcome.model_validate_json(reply.content)
+
+    async def _get(self, path: str, shape: type[M], **query: Query) -> M:
+        reply = await self.send("GET", path, None, **query)
+        return TypeAdapter(shape).validate_json(reply.content)
+
+    async def send(self, method: str, path: str, body: BaseModel | None, **query: Query) -> httpx.Response:
+        """One request; a problem document becomes the error it names."""
+        params = {k: v for k, v in query.items() if v is not None}
+        content = body.model_dump_json() if body else None
+        headers = {"Content-Type": "application/json"} if body else None
+        try:
+            reply = await self._http.request(method, path, params=params, content=content, headers=headers)
+        except httpx.TransportError as e:
+            raise errors.unreachable(str(self._http.base_url), str(e) or type(e).__name__) from e
+        if reply.is_error:
+            raise _problem(reply)
+        return reply
+
+
+def _problem(reply: httpx.Response) -> errors.ClusterError:
+    """The error that an RFC 9457 document stands for (our extension members: `code`, `sentence`, `candidates`)."""
+    try:
+        body = reply.json()
+        sentence = Sentence.model_validate(body["sentence"])
+        kind = _ERRORS.get(body["code"], errors.ClusterError)
+        return kind(sentence, body.get("candidates"))
+    except (ValueError, KeyError):
+        return errors.ClusterError(
+            S("The server answered {status} to {path}; its log says why.", status=reply.status_code, path=reply.url.path)
+        )
