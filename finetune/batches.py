@@ -1,0 +1,92 @@
+"""Training examples as padded batches of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+import torch
+
+from finetune.data import Example, Generator
+from helmsman.prompts.codec import Codec, control_tokens
+from helmsman.prompts.dialect import answer, prompt
+from tools.catalogue import catalogue
+
+MAX_TOKENS = 384
+_CHUNK = 512
+_VALUE_WEIGHT = 2.0
+_TOOL_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example: its token ids, where its answer begins, and how much each answer token counts."""
+
+    ids: list[int]
+    start: int
+    weights: list[float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`ids` (rows, longest), right-padded with 0; the hidden states at the flat positions `at` must say `targets`."""
+
+    ids: torch.Tensor
+    at: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+class Encoder:
+    """Encodes examples; tool names and values count double, since structure is learned at once."""
+
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
+        self._tools = {codec.id_of(t) for t in (*catalogue(), "ask", "refuse", "talk") if t in control_tokens()}
+
+    def __call__(self, example: Example) -> Encoded:
+        head = self.codec.encode(prompt(example.turns))
+        ids, weights = list(head), []
+        for piece in answer(example.answer):
+            encoded = self.codec.encode([piece])
+            ids += encoded
+            weights += [_VALUE_WEIGHT if not piece.control or i in self._tools else 1.0 for i in encoded]
+        return Encoded(ids, len(head), weights)
+
+
+def chunk(generator: Generator, encoder: Encoder, seed: int, number: int, tokens: int) -> list[Batch]:
+    """The batches of one chunk of examples, each of about `tokens` tokens with padding, in random order.
+
+    A chunk is a matter of its seed and number alone, so that a run that was broken off goes on with fresh ones.
+    """
+    rng = Random(f"{seed}:{number}")
+    examples = [e for e in (encoder(generator.draw(rng)) for _ in range(_CHUNK)) if len(e.ids) <= MAX_TOKENS]
+    batches = list(batched(examples, tokens))
+    rng.shuffle(batches)
+    return batches
+
+
+def batched(examples: Iterable[Encoded], tokens: int) -> Iterator[Batch]:
+    """Batches of examples of about the same length."""
+    group: list[Encoded] = []
+    for example in sorted(examples, key=lambda e: len(e.ids)):
+        if group and len(example.ids) * (len(group) + 1) > tokens:
+            yield _batch(group)
+            group = []
+        group.append(example)
+    if group:
+        yield _batch(group)
+
+
+def _batch(group: list[Encoded]) -> Batch:
+    width = max(len(e.ids) for e in group)
+    ids = torch.zeros(len(group), width, dtype=torch.long)
+    at: list[int] = []
+    targets: list[int] = []
+    for row, e in enumerate(group):
+        ids[row, : len(e.ids)] = torch.tensor(e.ids)
+        at += range(row * width + e.start - 1, row * width + len(e.ids) - 1)
+        targets += e.ids[e.start :]
+    weights = torch.tensor([w for e in group for w in e.weights])
+    return Batch(ids, torch.tensor(at), torch.tensor(targets), weights)
