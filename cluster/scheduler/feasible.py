@@ -8,7 +8,7 @@ from cluster.scheduler.state import NodeView, Request, Snapshot
 
 
 def feasible(snapshot: Snapshot, request: Request) -> tuple[Reason, ...]:
-    """Why `request` could never run: no node large enough, no such GPU, more than its owner's quota. Empty when it could."""
+    """Why `request` could never run: no node large enough, no such GPU, above the quota. Empty when it could."""
     found = impossible(snapshot, Fleet(snapshot.nodes), request)
     return found or Quotas(snapshot).never(request)
 

@@ -55,7 +55,7 @@ def _words(model: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def matches_model(asked: str, model: str | None) -> bool:
-    """Whether a node's GPU `model` is what a person calls `asked`: "a100" is an A100-80G; "a10" and "l40" aren't an A100 or an L40S."""
+    """Whether a node's GPU `model` is what a person calls `asked`: "a100" is an A100-80G, "a10" isn't one."""
     wanted = "".join(_words(asked))
     words = _words(model or "")
     runs = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
@@ -153,7 +153,7 @@ class Room:
         return need.gpu < EPSILON or offered(self.devices[i], need) >= need.gpu - EPSILON
 
     def placement(self, i: int, need: Need) -> Placement:
-        """One rank of `need` on node `i`, which must fit: a fraction on the fullest device that takes it, whole ones on free devices."""
+        """One rank of `need` on node `i`, which must fit: a fraction goes on the fullest device that takes it."""
         return Placement(self.fleet.nodes[i].name, need.cpu, need.memory, self._devices(i, need))
 
     def _devices(self, i: int, need: Need) -> dict[int, float]:

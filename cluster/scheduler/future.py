@@ -9,7 +9,7 @@ from cluster.scheduler.selectors import Mood, Score, place
 from cluster.scheduler.state import Placement, Running
 
 UNKNOWN = timedelta(days=3650)
-"""A session without a time limit is taken to end this much later: it keeps a place in the reckoning, and no estimate follows from it."""
+"""A session without a time limit is taken to end this much later; no estimate rests on that."""
 
 OVERDUE = timedelta(seconds=60)
 """What should have ended is given this long."""

@@ -55,7 +55,6 @@ class _Pass:
         self.fleet = Fleet(snapshot.nodes)
         self.room = Room.of(self.fleet)
         self.quotas = Quotas(snapshot)
-        self.result = Plan(start={}, wait={}, hold={}, estimated={})
         self._start: dict[str, tuple[Placement, ...]] = {}
         self._wait: dict[str, tuple[Reason, ...]] = {}
         self._hold: dict[str, tuple[Reason, ...]] = {}
@@ -79,11 +78,13 @@ class _Pass:
             if group is None:
                 self._refuse_all(name, requests)
             else:
-                mood = Mood(
-                    mix_of(map(need_of, requests)), self.fleet.index.get(latest(self.snapshot.running, name) or "", -1)
-                )
-                lanes.append(_Lane(group, Queue(self.snapshot, group, requests), selector(group.selector), mood))
+                queue = Queue(self.snapshot, group, requests)
+                lanes.append(_Lane(group, queue, selector(group.selector), self._mood(name, requests)))
         return lanes
+
+    def _mood(self, group: str, requests: Sequence[Request]) -> Mood:
+        last = latest(self.snapshot.running, group)
+        return Mood(mix_of(map(need_of, requests)), -1 if last is None else self.fleet.index.get(last, -1))
 
     def _refuse_all(self, group: str, requests: Sequence[Request]) -> None:
         for request in requests:

@@ -38,7 +38,7 @@ class Shares:
 
     def of(self, user: str) -> float:
         """0 under fifo and lifo, the dominant share under drf, device-seconds under fair_share."""
-        cpu, memory, gpu = self._held[user] if user in self._held else (0.0, 0.0, 0.0)
+        cpu, memory, gpu = self._held.get(user, (0.0, 0.0, 0.0))
         if self._policy == "drf":
             return max(amount / total for amount, total in zip((cpu, memory, gpu), self._capacity, strict=True))
         if self._policy == "fair_share":
@@ -64,7 +64,7 @@ def _capacity(nodes: Iterable[NodeView]) -> tuple[float, float, float]:
 
 
 class Queue:
-    """The waiting sessions of one group, given out one by one. Each user has a line of their own; shares decide between lines."""
+    """The waiting sessions of one group, given out one by one. Each user has a line; shares decide between lines."""
 
     def __init__(self, snapshot: Snapshot, group: Group, requests: Iterable[Request]) -> None:
         if group.policy not in POLICIES:

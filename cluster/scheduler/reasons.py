@@ -1,4 +1,4 @@
-"""Why a session waits, is held, or could never run: every sentence of the scheduler is made here, from its own numbers."""
+"""Why a session waits, is held, or could never run: every sentence of the scheduler is made here, from its numbers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
@@ -63,20 +63,20 @@ def behind(group: str, ahead: Sequence[str], *, fits: bool, backfill: bool) -> R
 # ── quotas ───────────────────────────────────────────────────────────────────────────────────────
 
 _OVER: dict[tuple[str, str], str] = {
-    ("user", "gpu"): "{owner} holds {used} of {limit} GPUs of their quota; {asked} more would be over it.",
-    ("user", "cpu"): "{owner} holds {used} of {limit} cores of their quota; {asked} more would be over it.",
-    ("user", "memory"): "{owner} holds {used} of {limit} memory of their quota; {asked} more would be over it.",
-    ("user", "sessions"): "{owner} runs {used} of {limit} sessions of their quota; {asked} more would be over it.",
-    ("project", "gpu"): "Project {owner} holds {used} of {limit} GPUs of its quota; {asked} more would be over it.",
-    ("project", "cpu"): "Project {owner} holds {used} of {limit} cores of its quota; {asked} more would be over it.",
+    ("user", "gpu"): "{owner} holds {used} of {limit} GPUs of their quota; {asked} more would exceed it.",
+    ("user", "cpu"): "{owner} holds {used} of {limit} cores of their quota; {asked} more would exceed it.",
+    ("user", "memory"): "{owner} holds {used} of {limit} memory of their quota; {asked} more would exceed it.",
+    ("user", "sessions"): "{owner} runs {used} of {limit} sessions of their quota; {asked} more would exceed it.",
+    ("project", "gpu"): "Project {owner} holds {used} of {limit} GPUs of its quota; {asked} more would exceed it.",
+    ("project", "cpu"): "Project {owner} holds {used} of {limit} cores of its quota; {asked} more would exceed it.",
     (
         "project",
         "memory",
-    ): "Project {owner} holds {used} of {limit} memory of its quota; {asked} more would be over it.",
+    ): "Project {owner} holds {used} of {limit} memory of its quota; {asked} more would exceed it.",
     (
         "project",
         "sessions",
-    ): "Project {owner} runs {used} of {limit} sessions of its quota; {asked} more would be over it.",
+    ): "Project {owner} runs {used} of {limit} sessions of its quota; {asked} more would exceed it.",
 }
 
 _ABOVE: dict[tuple[str, str], str] = {
@@ -118,7 +118,7 @@ def no_group(group: str, known: Iterable[str]) -> Reason:
 
 def odd_share(gpu: float) -> Reason:
     message = S(
-        "{asked} GPUs on one node asked, but a share of a GPU sits on one device: ask for less than 1 or for a whole number.",
+        "{asked} GPUs on one node asked, but a share sits on one device: ask for less than 1 or a whole number.",
         asked=number(gpu),
     )
     return Reason(code="impossible", message=message, resource="gpu", asked=gpu)
@@ -236,7 +236,7 @@ def no_room(room: Room, need: Need, count: int) -> tuple[Reason, ...]:
 
 def _few_open(need: Need, count: int, now: int) -> Reason:
     message = S(
-        "{asked} nodes with {gpu} GPUs, {cpu} cores and {memory} memory free on each asked, {available} of {group} have that now.",
+        "{asked} nodes with {gpu} GPUs, {cpu} cores and {memory} free each asked, {available} of {group} have it now.",
         asked=count,
         gpu=number(need.gpu),
         cpu=number(need.cpu),
@@ -248,7 +248,7 @@ def _few_open(need: Need, count: int, now: int) -> Reason:
 
 
 def _nowhere(room: Room, need: Need, eligible: Sequence[int]) -> list[Reason]:
-    """Resources that are short on every node, each with the node that has most of it; else what the nearest node lacks."""
+    """Resources that are short on every node, each with the node that has most; else what the nearest lacks."""
     found: list[Reason] = []
     for resource, asked in _asked(need).items():
         free = _free(resource)

@@ -53,7 +53,7 @@ def round_robin(room: Room, i: int, need: Need, mood: Mood) -> float:
 
 
 def least_fragmentation(room: Room, i: int, need: Need, mood: Mood) -> float:
-    """Where the fewest GPUs become useless for the usual mix of requests (the idea of FGD); the fullest node among equals."""
+    """Where the fewest GPUs become useless for the usual requests (as FGD does); the fullest node among equals."""
     before = room.devices[i]
     after = before[:]
     for device, share in room.placement(i, need).devices.items():

@@ -73,7 +73,8 @@ def _less(view: NodeView, running: list[Running]) -> NodeView:
     return NodeView(
         name=view.name, group=view.group, schedulable=view.schedulable, cpu=view.cpu, memory=view.memory,
         cpu_free=view.cpu_free - sum(p.cpu for p in held), memory_free=view.memory_free - sum(p.memory for p in held),
-        devices=tuple(devices), gpu_model=view.gpu_model, rack=view.rack, power=view.power, temperature=view.temperature,
+        devices=tuple(devices), gpu_model=view.gpu_model, rack=view.rack, power=view.power,
+        temperature=view.temperature,
     )  # fmt: skip
 
 
@@ -108,6 +109,11 @@ def test_a_fraction_does_not_spread_over_two_half_free_devices() -> None:
     assert said(result, "big") == ["0.8 GPUs asked, at most 0.5 free on one node of train (n1)."]
 
 
+def test_a_whole_gpu_is_not_one_that_somebody_uses_a_part_of() -> None:
+    result = plan(world([node("n1", gpu=3)], [ask("whole", 2)], [runs("x", "n1", {0: 0.1})]))
+    assert where(result, "whole") == [("n1", {1: 1.0, 2: 1.0})]
+
+
 def test_a_gang_gets_as_many_nodes_as_asked_or_none() -> None:
     nodes = [node("n1"), node("n2"), node("n3")]
     both = plan(world(nodes[:2], [ask("gang", 16, node_count=2)]))
@@ -115,7 +121,7 @@ def test_a_gang_gets_as_many_nodes_as_asked_or_none() -> None:
     busy = plan(world(nodes, [ask("gang", 24, node_count=3)], [runs("x", "n2", {0: 1.0})]))
     assert not busy.start
     assert said(busy, "gang") == [
-        "3 nodes with 8 GPUs, 0.33 cores and 341 MiB memory free on each asked, 2 of train have that now."
+        "3 nodes with 8 GPUs, 0.33 cores and 341 MiB free each asked, 2 of train have it now."
     ]
 
 
@@ -213,6 +219,13 @@ def test_backfill_uses_nodes_that_the_head_does_not_need() -> None:
     assert where(result, "endless")[0][0] == "small"
 
 
+def test_what_passes_the_head_leaves_room_for_it_also_together() -> None:
+    pending = [ask("big", 6, 20), *(ask(f"endless-{i}", 1, 10 - i) for i in range(4))]
+    running = [runs("x", "n1", dict.fromkeys(range(3), 1.0), ends=60)]
+    result = plan(world([node("n1")], pending, running, group=Group("train", backfill=True)))
+    assert started(result) == {"endless-0", "endless-1"}
+
+
 def test_a_head_behind_a_session_without_time_limit_keeps_its_place_too() -> None:
     pending = [ask("big", 8, 20), ask("endless", 1, 10)]
     result = plan(world([node("n1")], pending, [runs("x", "n1", {0: 1.0})], group=Group("train", backfill=True)))
@@ -234,7 +247,7 @@ def test_a_quota_holds_and_the_next_may_go() -> None:
     running = [runs("mine", "n1", dict.fromkeys(range(3), 1.0), user="alice")]
     result = plan(world([node("n1")], pending, running, user_limits={"alice": Limit(gpu=6)}))
     assert started(result) == {"within", "bobs"}
-    assert said(result, "over") == ["alice holds 3 of 6 GPUs of their quota; 4 more would be over it."]
+    assert said(result, "over") == ["alice holds 3 of 6 GPUs of their quota; 4 more would exceed it."]
     assert result.hold["s-over"][0].ahead == ["mine"]
 
 
@@ -242,7 +255,7 @@ def test_what_starts_in_the_pass_counts_against_the_projects_quota() -> None:
     pending = [ask(f"j{i}", 1, 20 - i) for i in range(4)]
     result = plan(world([node("n1")], pending, project_limits={"vision": Limit(sessions=3)}))
     assert started(result) == {"j0", "j1", "j2"}
-    assert said(result, "j3") == ["Project vision runs 3 of 3 sessions of its quota; 1 more would be over it."]
+    assert said(result, "j3") == ["Project vision runs 3 of 3 sessions of its quota; 1 more would exceed it."]
 
 
 def test_a_dependency_holds_and_a_start_time_waits() -> None:
@@ -309,7 +322,7 @@ def test_a_full_or_cordoned_cluster_could_hold_it_some_day() -> None:
             ask("x", 1.5),
             (
                 "impossible",
-                "1.5 GPUs on one node asked, but a share of a GPU sits on one device: ask for less than 1 or for a whole number.",
+                "1.5 GPUs on one node asked, but a share sits on one device: ask for less than 1 or a whole number.",
             ),
         ),
     ],
