@@ -1,0 +1,1 @@
+"""The conversation in a browser: a second renderer of the event stream, served on loopback only."""

@@ -1,0 +1,166 @@
+// What the page itself says. Sentences about the cluster come from the server, already in the person's language.
+
+const en = {
+  skip: "Skip to the input",
+  threads: "Conversations",
+  newThread: "New conversation",
+  noThreads: "No conversations yet",
+  conversation: "Conversation",
+  welcome: "What should the cluster do?",
+  welcomeMore: "Say it in your own words. What changes something is shown to you first, with its consequences.",
+  line: "Your request",
+  placeholder: "Ask, or say what should happen",
+  keys: "Enter sends · Shift+Enter starts a new line · Esc stops",
+  suggestions: "Names in the cluster",
+  send: "Send",
+  stop: "Stop",
+  thinking: "Thinking",
+  doing: "Running {tool}",
+  you: "You",
+  from_terminal: "in the terminal",
+  from_web: "in the browser",
+  from_ask: "by helmsman ask",
+  plan: "Plan to approve",
+  risk_R: "Reads",
+  risk_W: "Changes",
+  risk_D: "Interrupts or deletes",
+  moved: "The cluster has changed since you answered. Please look again.",
+  ownedBy: "belongs to {owner}",
+  undoWith: "To put it back: {undo}",
+  noUndo: "This cannot be put back.",
+  exactCall: "The exact call",
+  typeWord: "Type {word} to approve",
+  approve: "Approve",
+  reject: "Reject",
+  rejectComment: "Reject with a comment",
+  comment: "What should be different?",
+  sendComment: "Reject and send",
+  edit: "Edit",
+  editHint: "An empty field is left out. After this the plan is made and shown again.",
+  addArgument: "Add an argument",
+  argumentName: "Name",
+  argumentValue: "Value",
+  preview: "Show the new plan",
+  cancel: "Cancel",
+  notJson: "{name} cannot be read. Write a number, true, false, or a list like [\"a\", \"b\"].",
+  waiting: "Waits for your decision",
+  decided_yes: "Approved {where}",
+  decided_no: "Rejected {where}",
+  decided_edit: "Edited {where}; a new plan follows",
+  decided_auto: "Approved by your standing approval",
+  superseded: "Replaced by a newer plan",
+  status_done: "done",
+  status_denied: "not approved",
+  status_failed: "failed",
+  status_refused: "refused",
+  outcome_stopped: "Stopped.",
+  outcome_failed: "This did not work.",
+  outcome_denied: "Nothing was changed.",
+  alreadyDone: "This had already happened:",
+  nothingDone: "Nothing had been changed.",
+  connecting: "Connecting",
+  connected: "Connected",
+  reconnecting: "Connection lost; trying again",
+  signedOut: "This page's link is no longer valid. Start helmsman web again and open the link it prints.",
+  unreachable: "Helmsman does not answer. Is helmsman web still running?",
+  more: "New messages below",
+  table: "Table: {title}",
+  untitled: "New conversation",
+  needsYou: "Your decision is needed",
+  examples: ["What is running right now?", "Which nodes have free GPUs?", "Why is my session still waiting?"],
+};
+
+/** @type {typeof en} */
+const ko = {
+  skip: "입력란으로 건너뛰기",
+  threads: "대화 목록",
+  newThread: "새 대화",
+  noThreads: "아직 대화가 없습니다",
+  conversation: "대화",
+  welcome: "클러스터에서 무엇을 할까요?",
+  welcomeMore: "평소 말하듯이 적어 주세요. 무언가를 바꾸는 일은 그 영향과 함께 먼저 보여 드립니다.",
+  line: "요청",
+  placeholder: "궁금한 것이나 할 일을 적어 주세요",
+  keys: "Enter 보내기 · Shift+Enter 줄 바꿈 · Esc 중지",
+  suggestions: "클러스터에 있는 이름",
+  send: "보내기",
+  stop: "중지",
+  thinking: "생각하는 중",
+  doing: "{tool} 실행 중",
+  you: "나",
+  from_terminal: "터미널에서",
+  from_web: "브라우저에서",
+  from_ask: "helmsman ask에서",
+  plan: "승인이 필요한 계획",
+  risk_R: "조회",
+  risk_W: "변경",
+  risk_D: "중단 또는 삭제",
+  moved: "답하신 뒤 클러스터 상태가 바뀌었습니다. 다시 확인해 주세요.",
+  ownedBy: "{owner} 소유",
+  undoWith: "되돌리려면: {undo}",
+  noUndo: "되돌릴 수 없습니다.",
+  exactCall: "실행할 호출 그대로 보기",
+  typeWord: "승인하려면 {word} 입력",
+  approve: "승인",
+  reject: "거절",
+  rejectComment: "의견과 함께 거절",
+  comment: "무엇이 달라야 하나요?",
+  sendComment: "거절하고 보내기",
+  edit: "수정",
+  editHint: "빈 칸은 빠집니다. 수정하면 계획을 다시 만들어 보여 드립니다.",
+  addArgument: "인자 추가",
+  argumentName: "이름",
+  argumentValue: "값",
+  preview: "새 계획 보기",
+  cancel: "취소",
+  notJson: "{name} 값을 읽을 수 없습니다. 숫자, true, false 또는 [\"a\", \"b\"] 같은 목록으로 적어 주세요.",
+  waiting: "결정을 기다리고 있습니다",
+  decided_yes: "{where} 승인함",
+  decided_no: "{where} 거절함",
+  decided_edit: "{where} 수정함. 새 계획이 이어집니다",
+  decided_auto: "미리 승인해 두신 대로 승인됨",
+  superseded: "새 계획으로 바뀌었습니다",
+  status_done: "완료",
+  status_denied: "승인 안 됨",
+  status_failed: "실패",
+  status_refused: "거부됨",
+  outcome_stopped: "중지했습니다.",
+  outcome_failed: "처리하지 못했습니다.",
+  outcome_denied: "바뀐 것은 없습니다.",
+  alreadyDone: "그 전에 이미 처리된 일:",
+  nothingDone: "바뀐 것은 없습니다.",
+  connecting: "연결하는 중",
+  connected: "연결됨",
+  reconnecting: "연결이 끊겨 다시 시도하는 중",
+  signedOut: "이 화면의 링크가 더 이상 유효하지 않습니다. helmsman web을 다시 실행해 출력된 링크를 열어 주세요.",
+  unreachable: "Helmsman이 응답하지 않습니다. helmsman web이 실행 중인지 확인해 주세요.",
+  more: "아래에 새 메시지",
+  table: "표: {title}",
+  untitled: "새 대화",
+  needsYou: "결정이 필요합니다",
+  examples: ["지금 뭐가 돌고 있어?", "GPU가 비어 있는 노드는 어디야?", "내 세션은 왜 아직 대기 중이야?"],
+};
+
+export const language = navigator.language.toLowerCase().startsWith("ko") ? "ko" : "en";
+const strings = language === "ko" ? ko : en;
+
+/**
+ * @param {Exclude<keyof typeof en, "examples">} key
+ * @param {Record<string, string>} [params]
+ */
+export function t(key, params = {}) {
+  return strings[key].replace(/\{(\w+)\}/g, (whole, name) => params[name] ?? whole);
+}
+
+export const examples = strings.examples;
+
+/** Where a line or decision came from, e.g. "in the terminal". @param {string} face */
+export const from = (face) => strings[`from_${face}`] ?? face;
+
+/** Fill in the page's own words. @param {Document} page */
+export function translate(page) {
+  page.documentElement.lang = language;
+  for (const element of page.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
+  for (const element of page.querySelectorAll("[data-t-label]")) element.setAttribute("aria-label", t(element.dataset.tLabel));
+  for (const element of page.querySelectorAll("[data-t-placeholder]")) element.placeholder = t(element.dataset.tPlaceholder);
+}
