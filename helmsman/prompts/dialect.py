@@ -24,6 +24,8 @@ START_CALL, END_CALL = "<start_function_call>", "<end_function_call>"
 START_RESULT, END_RESULT = "<start_function_response>", "<end_function_response>"
 ESCAPE = "<escape>"
 
+_CONTROL = re.compile(r"<(?:bos|eos|pad|escape|(?:start|end)_(?:of_turn|function_(?:call|response)))>")
+
 MAX_TURNS = 4
 """Turns that the model sees, the open one included."""
 MAX_ROWS = 10
@@ -55,18 +57,24 @@ def answer(calls: Iterable[Call]) -> list[Piece]:
     return [*pieces, Piece(END_TURN, True)]
 
 
+def words(line: str) -> str:
+    """A person's line as the model sees it: control tokens taken out, its middle cut when it is very long."""
+    line = _CONTROL.sub(" ", line)
+    if len(line) <= MAX_USER_CHARACTERS:
+        return line
+    half = MAX_USER_CHARACTERS // 2
+    return f"{line[:half]} … {line[-half:]}"
+
+
 def text(pieces: Iterable[Piece]) -> str:
     """All pieces as one string, for logs, tests and models with a tokenizer of their own."""
     return "".join(piece.text for piece in pieces)
 
 
-def _user(words: str) -> list[Piece]:
-    if len(words) > MAX_USER_CHARACTERS:
-        half = MAX_USER_CHARACTERS // 2
-        words = f"{words[:half]} … {words[-half:]}"
+def _user(line: str) -> list[Piece]:
     return [
         Piece(f"{START_TURN}user\n", True),
-        Piece(words, False),
+        Piece(words(line), False),
         Piece(f"{END_TURN}\n{START_TURN}model\n", True),
     ]
 
@@ -78,7 +86,7 @@ def _results(results: Iterable[ResultRows]) -> Iterator[Piece]:
         yield Piece(START_RESULT, True)
         for number, name in shown_rows(rows.names):
             yield Piece(f"{number}:{ESCAPE}", True)
-            yield Piece(name, False)
+            yield Piece(_CONTROL.sub(" ", name), False)
             yield Piece(ESCAPE, True)
         yield Piece(f"{END_RESULT}\n", True)
 
@@ -127,7 +135,7 @@ def _value(value: Value) -> Iterator[Piece]:
 
 def _string(value: str) -> Iterator[Piece]:
     yield Piece(ESCAPE, True)
-    yield Piece(value, False)
+    yield Piece(_CONTROL.sub(" ", value), False)
     yield Piece(ESCAPE, True)
 
 

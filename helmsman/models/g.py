@@ -1,0 +1,184 @@
+"""G, the small model that ships: from a conversation to calls, in process, without torch.
+
+    prompt ─► [tool name] ─► grammar of that tool ─► arguments ─► another call, or the end
+                 ▲ its probability is the answer's confidence
+
+The choice of a tool is free among the catalogue's; everything after it is held to the grammar of that tool. Tokens that
+the grammar leaves no choice about are appended together with the next free one, in one forward pass.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helmsman.models.grammar import MAX_CALLS, grammar, said
+from helmsman.prompts import PSEUDO_CALLS, Answer, Call, ResultRows, Turn
+from helmsman.prompts.codec import Codec
+from helmsman.prompts.dialect import END_CALL, END_TURN, START_CALL, parse, prompt
+from tools.catalogue import catalogue
+
+if TYPE_CHECKING:
+    import llguidance
+    import onnxruntime_genai
+
+__all__ = ["SHIPPED", "Answer", "Call", "Cancelled", "G", "ResultRows", "Turn"]
+
+SHIPPED = Path(__file__).parents[2] / "weights" / "g"
+MAX_PROMPT = 1024
+MAX_ANSWER = 512
+_CONTEXT = MAX_PROMPT + MAX_ANSWER + 8
+
+
+class Cancelled(Exception):
+    """The person stopped the turn while the model was still answering."""
+
+
+class G:
+    """The loaded model. `generate` may be called from any thread; one call runs at a time."""
+
+    def __init__(self, codec: Codec, model: onnxruntime_genai.Model) -> None:
+        import llguidance
+
+        self.codec = codec
+        self._model = model
+        self._lock = threading.Lock()
+        self._guide = llguidance.LLTokenizer(codec.tokenizer.to_str(), eos_token=codec.id_of(END_TURN))
+
+    @classmethod
+    def load(cls, path: Path = SHIPPED) -> G:
+        """From a model's folder: `tokenizer.json` and, below it, `onnx/`. Raises `FileNotFoundError`."""
+        import onnxruntime_genai
+
+        if not (path / "onnx" / "genai_config.json").exists():
+            raise FileNotFoundError(f"no model in {path}: it should hold tokenizer.json and a folder onnx")
+        return cls(Codec.load(path), onnxruntime_genai.Model(str(path / "onnx")))
+
+    def generate(self, turns: Sequence[Turn], cancel: threading.Event | None = None) -> Answer:
+        """The answer to the last turn. Raises `Cancelled` once `cancel` is set."""
+        with self._lock:
+            return _Decoding(self._model, self.codec, self._guide, _fitting(self.codec, turns), cancel).run()
+
+
+def _fitting(codec: Codec, turns: Sequence[Turn]) -> list[Turn]:
+    """As many of the last turns as the model's context holds; a single line that is too long loses its middle."""
+    kept = list(turns)
+    while len(codec.encode(prompt(kept))) > MAX_PROMPT:
+        if len(kept) > 1:
+            kept = kept[1:]
+        else:
+            third = len(kept[0].user) // 3
+            kept = [Turn(f"{kept[0].user[:third]} … {kept[0].user[-third:]}")]
+    return kept
+
+
+@dataclass
+class _Decoding:
+    """One answer in the making. `ids` is all that was generated; the last `unseen` of them the model has not read."""
+
+    model: Any
+    codec: Codec
+    guide: llguidance.LLTokenizer
+    turns: list[Turn]
+    cancel: threading.Event | None
+    ids: list[int] = field(default_factory=list)
+    unseen: list[int] = field(default_factory=list)
+    complete: int = 0
+    confidence: float = 1.0
+
+    def run(self) -> Answer:
+        """The whole answer."""
+        started = time.perf_counter()
+        self._start()
+        calls = 0
+        while calls < MAX_CALLS:
+            tool = self._tool(first=calls == 0)
+            if not self._arguments(tool):
+                break
+            calls += 1
+            self.complete = len(self.ids)
+            if tool in PSEUDO_CALLS or not self._another():
+                break
+        found = parse(self.codec.decode(self.ids[: self.complete])) if self.complete else [_question(tool)]
+        return Answer(found, self.confidence, len(self.ids), (time.perf_counter() - started) * 1000)
+
+    def _start(self) -> None:
+        import llguidance.numpy
+        import onnxruntime_genai
+
+        parameters = onnxruntime_genai.GeneratorParams(self.model)
+        parameters.set_search_options(max_length=_CONTEXT, do_sample=False)
+        self.generator = onnxruntime_genai.Generator(self.model, parameters)
+        self.mask = llguidance.numpy.allocate_token_bitmask(1, self.codec.tokenizer.get_vocab_size())
+        self.unseen = self.codec.encode(prompt(self.turns))
+        self.spoken = said(self.turns)
+
+    def _say(self, *tokens: int) -> None:
+        self.ids += tokens
+        self.unseen += tokens
+
+    def _logits(self) -> NDArray[np.float32]:
+        """What the model thinks comes next, after all that was said."""
+        if self.cancel is not None and self.cancel.is_set():
+            raise Cancelled
+        self.generator.append_tokens(np.array(self.unseen, dtype=np.int32))
+        self.unseen = []
+        return np.asarray(self.generator.get_logits(), dtype=np.float32)[0, -1]
+
+    def _tool(self, first: bool) -> str:
+        self._say(self.codec.id_of(START_CALL), self.codec.id_of("call:"))
+        names = [*PSEUDO_CALLS, *catalogue()] if first else list(catalogue())
+        logits = self._logits()
+        tokens = np.array([self.codec.id_of(name) for name in names])
+        best = int(np.argmax(logits[tokens]))
+        self.confidence *= float(1 / np.exp(logits - logits[tokens[best]]).sum())
+        self._say(int(tokens[best]))
+        return names[best]
+
+    def _arguments(self, tool: str) -> bool:
+        """Says the arguments up to the end of the call. False when they would not end."""
+        import llguidance
+
+        source = llguidance.LLMatcher.grammar_from_lark(grammar(self.codec, tool, self.spoken))
+        matcher = llguidance.LLMatcher(self.guide, source, log_level=0)
+        while not matcher.is_stopped():
+            token = self._next(matcher)
+            matcher.consume_token(token)
+            self._say(token)
+            if len(self.ids) > MAX_ANSWER:
+                return False
+        if matcher.is_error():
+            raise RuntimeError(f"the grammar of {tool} failed: {matcher.get_error()}")
+        return self.ids[-1] == self.codec.id_of(END_CALL)
+
+    def _next(self, matcher: llguidance.LLMatcher) -> int:
+        import llguidance.numpy
+
+        llguidance.numpy.fill_next_token_bitmask(matcher, self.mask)
+        allowed = np.flatnonzero(np.unpackbits(self.mask[0].view(np.uint8), bitorder="little"))
+        if len(allowed) == 0:
+            raise RuntimeError(f"the grammar leads nowhere: {matcher.get_error()}")
+        if len(allowed) == 1:
+            return int(allowed[0])
+        return int(allowed[np.argmax(self._logits()[allowed])])
+
+    def _another(self) -> bool:
+        """Whether the model goes on with another call; it ends the turn otherwise."""
+        more, end = self.codec.id_of(START_CALL), self.codec.id_of(END_TURN)
+        logits = self._logits()
+        return bool(logits[more] > logits[end])
+
+
+def _question(tool: str) -> Call:
+    """What to say when a call's arguments would not end: a question about its first argument."""
+    known = catalogue().get(tool)
+    if known is None or not known.arguments:
+        return Call("talk")
+    return Call("ask", {"for": tool, "about": known.arguments[0].name})
