@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
-from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -27,11 +27,10 @@ from helmsman.web.turns import Item, Live, Turns
 
 FACE = "web"
 STATIC = Path(__file__).parent / "static"
-PING_SECONDS = 15
 PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (401, 403, 404, 409, 422, 503)}
 
 
-def create_web(conversations: Conversations, key: Key) -> ASGIApp:
+def create_web(conversations: Conversations, key: Key, turns: Turns | None = None) -> ASGIApp:
     """The whole web application. Nothing of it answers without the cookie that `key`'s ticket is exchanged for."""
     app = FastAPI(
         title="Helmsman",
@@ -42,7 +41,7 @@ def create_web(conversations: Conversations, key: Key) -> ASGIApp:
         lifespan=_lifespan,
     )
     app.state.conversations = conversations
-    app.state.turns = Turns()
+    app.state.turns = turns or Turns()
     app.add_exception_handler(HelmsmanError, on_error)
     app.add_exception_handler(ClusterError, on_error)
     app.add_exception_handler(Exception, on_error)
@@ -112,24 +111,19 @@ async def _events(
     turns: Running,
     after: Annotated[int, Query(ge=0)] = 0,
     last_event_id: Annotated[int, Header(ge=0)] = 0,
-) -> EventSourceResponse:
+) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events. `message`: an `Event`; its id is its seq, so that a browser that reconnects goes on there.
     `live`: everything stored has been sent. `problem`: a turn taken here failed (a `Problem`)."""
-    items = turns.stream(conversation, max(after, last_event_id))
-    return EventSourceResponse(_frames(items), ping=PING_SECONDS)
-
-
-async def _frames(items: AsyncIterator[Item]) -> AsyncIterator[ServerSentEvent]:
-    async for item in items:
+    async for item in turns.stream(conversation, max(after, last_event_id)):
         yield _frame(item)
 
 
 def _frame(item: Item) -> ServerSentEvent:
     if isinstance(item, Live):
-        return ServerSentEvent(event="live", data="{}")
+        return ServerSentEvent(event="live", data={})
     if isinstance(item, Problem):
-        return ServerSentEvent(event="problem", data=item.model_dump_json())
-    return ServerSentEvent(id=str(item.seq), data=item.model_dump_json())
+        return ServerSentEvent(event="problem", data=item)
+    return ServerSentEvent(id=str(item.seq), data=item)
 
 
 async def _send(line: Line, conversation: One, turns: Running) -> Taken:

@@ -8,6 +8,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
@@ -59,6 +60,11 @@ class Turns:
         finally:
             pump.cancel()
             listeners.discard(queue)
+
+    def end_streams(self) -> None:
+        """End every open stream, so that a server that stops has nothing to wait for."""
+        for queue in chain.from_iterable(self._streams.values()):
+            queue.put_nowait(None)
 
     async def close(self) -> None:
         """Break off what still runs; the store keeps what had happened."""
