@@ -16,7 +16,7 @@ from tools.views import Cell, Chart, Facts, Plan, Table, Text, View
 
 GAP = 2
 """Cells between two columns."""
-NARROWEST = 6
+NARROWEST = 8
 """A text column isn't cut below this."""
 
 

@@ -19,7 +19,7 @@ from cluster.sentence import S, Sentence
 from helmsman.conversation import Conversation
 from helmsman.errors import HelmsmanError
 from helmsman.events import Asked, CallEnded, Event, PlanShown
-from helmsman.render import Look
+from helmsman.render import Look, clean
 from helmsman.terminal import answers, commands, edit
 from helmsman.terminal.follow import Follower, wants_to_follow
 from helmsman.terminal.host import Host, Opened, Opener
@@ -222,7 +222,7 @@ class Chat:
     def _begin_edit(self, question: PlanShown) -> None:
         lines = edit.as_lines(question.calls)
         if not self.screen.can_edit:
-            self.screen.show(self.story.line(lines))
+            self.screen.show(self.story.line(clean(lines)))
             self.tell(S("There is no editing in this terminal: say what should be different, like: n, with 2 cores"))
             return
         self.editing = question
@@ -291,7 +291,9 @@ class Chat:
 
     def _interrupt_turn(self) -> None:
         """The first Ctrl+C asks the turn to stop, a second one stops waiting for it."""
-        self.waiting.clear()
+        if self.waiting:
+            self.screen.put("\n".join(self.waiting))
+            self.waiting.clear()
         if self._stopping and self._turn:
             self._turn.cancel()
         else:

@@ -1,6 +1,7 @@
 """The arguments of a plan as lines that can be edited, and back."""
 
 import json
+import re
 import tomllib
 from typing import Any
 
@@ -38,16 +39,20 @@ def from_lines(text: str, calls: list[PlannedCall]) -> dict[str, dict[str, Any]]
 
 
 def _toml(arguments: dict[str, Any]) -> str:
-    return "".join(f"{key} = {_value(value)}\n" for key, value in _without_none(arguments).items())
+    return "".join(f"{_key(key)} = {_value(value)}\n" for key, value in _without_none(arguments).items())
 
 
 def _value(value: Any) -> str:
     """One TOML value on one line. JSON's strings, numbers, booleans and arrays are TOML's."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {_value(v)}" for key, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_value(each) for each in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return re.sub(r"[\x7f-\x9f]", lambda odd: f"\\u{ord(odd[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
 
 
 def _without_none(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -201,7 +201,7 @@ class TerminalScreen:
             return how_to_answer([call.plan for call in question.calls])
         if isinstance(question, Asked):
             return S("a number, or in your own words") if question.choices else S("in your own words")
-        return S("/help")
+        return S("say what you want · /help")
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -51,7 +51,7 @@ def counts(status: ClusterStatus, look: Look) -> Styled:
     parts.append(look.say(S("{running} sessions run, {waiting} wait", running=running, waiting=waiting)))
     line = Styled(" · ".join(parts))
     if away := nodes - status.nodes.get("alive", 0):
-        line.append(" · " + look.say(S("{count} nodes are not taking work", count=away)), style="warn")
+        line.append(" · " + look.say(S("{count} taking no work", count=away)), style="warn")
     return line
 
 
