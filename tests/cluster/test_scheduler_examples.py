@@ -121,7 +121,7 @@ def test_a_gang_gets_as_many_nodes_as_asked_or_none() -> None:
     busy = plan(world(nodes, [ask("gang", 24, node_count=3)], [runs("x", "n2", {0: 1.0})]))
     assert not busy.start
     assert said(busy, "gang") == [
-        "3 nodes with 8 GPUs, 0.33 cores and 341 MiB free each asked, 2 of train have it now."
+        "3 nodes with 8 GPUs, 0.33 cores and 341.3 MiB free each asked, 2 of train have it now."
     ]
 
 
