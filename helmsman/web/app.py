@@ -19,7 +19,7 @@ from cluster.sentence import S
 from helmsman.conversation import Conversation
 from helmsman.errors import HelmsmanError
 from helmsman.events import Event
-from helmsman.web.conversations import Conversations
+from helmsman.web.conversations import Conversations, Opened
 from helmsman.web.gate import Gate, Key
 from helmsman.web.messages import Line, Problem, Taken, Thread, ThreadOpened, Verdict
 from helmsman.web.problems import on_error, problem
@@ -41,6 +41,7 @@ def create_web(conversations: Conversations, key: Key, turns: Turns | None = Non
         lifespan=_lifespan,
     )
     app.state.conversations = conversations
+    app.state.opened = Opened(conversations)
     app.state.turns = turns or Turns()
     app.add_exception_handler(HelmsmanError, on_error)
     app.add_exception_handler(ClusterError, on_error)
@@ -83,8 +84,9 @@ All = Annotated[Conversations, Depends(_all)]
 Running = Annotated[Turns, Depends(_running)]
 
 
-async def _one(thread: str, conversations: All) -> Conversation:
-    return await conversations.open(thread)
+async def _one(thread: str, request: Request) -> Conversation:
+    opened: Opened = request.app.state.opened
+    return await opened.get(thread)
 
 
 One = Annotated[Conversation, Depends(_one)]
@@ -100,9 +102,10 @@ async def _threads(conversations: All) -> list[Thread]:
     return [Thread(id=t.id, title=t.title, updated=t.updated, turns=t.turns) for t in known]
 
 
-async def _new_thread(conversations: All) -> ThreadOpened:
-    """Begin a conversation."""
-    conversation = await conversations.open()
+async def _new_thread(request: Request) -> ThreadOpened:
+    """Begin a conversation. It is in the list from its first line on."""
+    opened: Opened = request.app.state.opened
+    conversation = await opened.begin()
     return ThreadOpened(id=conversation.thread)
 
 

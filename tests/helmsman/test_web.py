@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
+from cluster.errors import NotFound
 from cluster.models import Names
 from cluster.sentence import S
+from helmsman.conversation import Conversation
 from helmsman.errors import HelmsmanError, ModelUnavailable
 from helmsman.events import Answered, PlannedCall, PlanShown, Words
 from helmsman.web import turns
@@ -250,6 +252,26 @@ async def test_a_conversation_is_begun_and_listed(inside: Browser) -> None:
     await inside.post("/api/threads/t2/send", {"text": "hello"})
     newest = (await inside.http.get("/api/threads")).json()[0]
     assert (newest["id"], newest["title"], newest["turns"]) == ("t2", "hello", 1)
+
+
+class Forgetful(ScriptedConversations):
+    """Like the store: a conversation without a line is not in it."""
+
+    async def open(self, thread: str | None = None) -> Conversation:
+        if thread is not None:
+            raise NotFound(S("There is no conversation {thread}.", thread=thread))
+        return await super().open()
+
+
+async def test_a_new_conversation_takes_its_first_line_though_no_store_knows_it_yet() -> None:
+    key = Key()
+    transport = httpx.ASGITransport(create_web(Forgetful(scene), key))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8765") as http:
+        await http.get("/", params={"ticket": key.ticket})
+        origin = {"Origin": "http://127.0.0.1:8765"}
+        thread = (await http.post("/api/threads", headers=origin)).json()["id"]
+        sent = await http.post(f"/api/threads/{thread}/send", json={"text": "hello"}, headers=origin)
+    assert sent.status_code == 202
 
 
 @pytest.mark.parametrize(

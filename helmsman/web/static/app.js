@@ -17,6 +17,8 @@ const clearNames = suggestNames(line, byId("suggestions"), api.names);
 let thread = /** @type {string | null} */ (null);
 let close = () => {};
 let sending = false;
+/** Whether the person looks at the end of the conversation, and wants to go on doing so. */
+let following = true;
 
 // ── threads ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -33,11 +35,16 @@ function open(id) {
   transcript.clear();
   notice("");
   toggleThreads(false);
-  if (id) close = follow(id, { event: (event) => transcript.apply(event), live, problem: (detail) => transcript.problem(detail), state: connection });
+  if (id) close = follow(id, { event: happened, live, problem: (detail) => transcript.problem(detail), state: connection });
   else connection("");
   changed();
   listThreads();
   line.focus();
+}
+
+function happened(event) {
+  transcript.apply(event);
+  if (transcript.live && ["user_said", "turn_ended"].includes(event.body.kind)) listThreads();
 }
 
 function live() {
@@ -111,15 +118,15 @@ let announced = null;
 
 /** After every event: spinner, input, and whatever waits for the person. */
 function changed() {
-  const following = log.scrollHeight - log.scrollTop - log.clientHeight < 80 || sending;
+  following ||= sending;
   byId("welcome").hidden = byId("turns").childElementCount > 0 || thread !== null && !transcript.live;
   byId("working").hidden = !transcript.working;
   byId("working-label").textContent = transcript.working ?? "";
   byId("send").disabled = Boolean(transcript.working) || sending;
   log.setAttribute("aria-busy", String(thread !== null && !transcript.live));
-  if (transcript.live && transcript.waiting() !== announced) announce(transcript.waiting());
   if (following) log.scrollTop = log.scrollHeight;
-  byId("more").hidden = following || log.scrollHeight <= log.clientHeight;
+  byId("more").hidden = following;
+  if (transcript.live && transcript.waiting() !== announced) announce(transcript.waiting());
 }
 
 /** A new card gets the focus, unless that would take it from a person in the middle of a word. */
@@ -168,7 +175,10 @@ document.addEventListener("keydown", (event) => event.key === "Escape" && !compo
 byId("new-thread").addEventListener("click", () => (location.hash === "#/" ? open(null) : (location.hash = "#/")));
 byId("show-threads").addEventListener("click", () => toggleThreads(!document.body.classList.contains("threads-shown")));
 byId("more").addEventListener("click", () => (log.scrollTop = log.scrollHeight));
-log.addEventListener("scroll", () => (byId("more").hidden = log.scrollHeight - log.scrollTop - log.clientHeight < 80));
+log.addEventListener("scroll", () => {
+  following = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+  byId("more").hidden = following;
+});
 addEventListener("hashchange", openFromAddress);
 addEventListener("focus", listThreads);
 setInterval(() => document.visibilityState === "visible" && listThreads(), LIST_REFRESH_MS);

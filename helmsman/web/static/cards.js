@@ -18,10 +18,11 @@ export class PlanCard {
     this.status = h("p.status", {}, t("waiting"));
     this.error = h("p.error", { role: "alert" });
     this.actions = h("div.actions");
+    this.heading = h("h2", {}, t("plan"));
     this.element = h(
-      "section.card",
-      { role: "group", "aria-label": t("plan"), tabindex: "-1", class: shown.calls.some((call) => call.risk === "D") ? "card danger" : "card" },
-      h("header", {}, h("h2", {}, t("plan")), this.status),
+      shown.calls.some((call) => call.risk === "D") ? "section.card.danger" : "section.card",
+      { role: "group", "aria-label": t("plan"), tabindex: "-1" },
+      h("header", {}, this.heading, this.status),
       shown.moved ? h("p.moved", {}, t("moved")) : null,
       ...shown.calls.map((call) => h("div.call-plan", {}, plan(call.plan), exactCall(call))),
       this.actions,
@@ -74,6 +75,7 @@ export class PlanCard {
     );
     form.addEventListener("keydown", (event) => event.key === "Escape" && (event.stopPropagation(), back()));
     this.actions.replaceChildren(form);
+    form.scrollIntoView({ block: "nearest" });
   }
 
   async answer(verdict) {
@@ -106,6 +108,7 @@ export class PlanCard {
   settle(words, decision) {
     const focused = this.element.contains(document.activeElement);
     this.lock(false);
+    this.heading.textContent = t("planClosed");
     this.status.textContent = words;
     this.element.classList.add("closed", `closed-${decision}`);
     this.actions.remove();
@@ -125,7 +128,8 @@ function typeWord(word, approve) {
   const check = (event) => (approve.disabled = event.target.value.trim() !== word);
   const field = h("input", { id, autocomplete: "off", autocapitalize: "off", spellcheck: "false", oninput: check });
   approve.disabled = true;
-  return h("div.type-word", {}, h("label", { for: id }, t("typeWord", { word })), field);
+  const [before, after] = t("typeWord").split("{word}");
+  return h("div.type-word", {}, h("label", { for: id }, before, h("code", {}, word), after), field);
 }
 
 export class QuestionCard {
