@@ -8,6 +8,7 @@ from random import Random
 
 from finetune.names import Names
 from finetune.realise import Realised, Unusable, realise
+from finetune.stock import stock
 from finetune.utterances import Dialogue, Mark, Request, Segment, read
 from helmsman.prompts import PSEUDO_CALLS, Call, Turn
 from helmsman.prompts.dialect import MAX_TURNS
@@ -18,11 +19,6 @@ CORE = {
     "create_folder", "delete_folder", "restore_folder", "get_quota", "undo",
 }  # fmt: skip
 """The tools that are built first; their requests are drawn more often."""
-
-_JOINTS = {
-    "en": [", and ", " and then ", ", then ", ". also ", ". Then ", " and also ", "; ", ", after that ", ". and ", " & ", ". next, ", " plus "],
-    "ko": [" 그리고 ", ", 그리고 ", ". 그다음 ", ", 그 다음에 ", ". 또 ", " 그 담에 ", ". 이어서 ", ", ", ". 그러고 나서 ", " 하고 ", ". 추가로 "],
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ class Generator:
         second = rng.choice(self._joinable)
         while (second.requests[0].lang == "en") != (lang == "en"):
             second = rng.choice(self._joinable)
-        joined = join(first.requests[0], second.requests[0], rng.choice(_JOINTS[lang]))
+        joined = join(first.requests[0], second.requests[0], rng.choice(stock().manners.joints[lang]))
         return _cut(realise(Dialogue("joined", (joined,)), self.names, rng), 0)
 
 
@@ -140,9 +136,7 @@ def _usable(dialogue: Dialogue, names: Names) -> bool:
 def _weight(dialogue: Dialogue) -> float:
     last = dialogue.requests[-1]
     weight = 1.0
-    if last.tools[0] in PSEUDO_CALLS:
-        weight = 2.2
-    elif len(dialogue.requests) > 1 or len(last.tools) > 1:
+    if last.tools[0] in PSEUDO_CALLS or len(dialogue.requests) > 1 or len(last.tools) > 1:
         weight = 2.2
     if set(last.tools) & CORE:
         weight *= 2.0

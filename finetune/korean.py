@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import re
 
-_PAIRS = [("을", "를"), ("은", "는"), ("이", "가"), ("과", "와"), ("으로", "로"), ("이랑", "랑"), ("아", "야"), ("이나", "나"), ("이란", "란"), ("이라는", "라는"), ("이요", "요")]
+_PAIRS = [
+    ("을", "를"),
+    ("은", "는"),
+    ("이", "가"),
+    ("과", "와"),
+    ("으로", "로"),
+    ("이랑", "랑"),
+    ("아", "야"),
+    ("이나", "나"),
+    ("이란", "란"),
+    ("이라는", "라는"),
+    ("이요", "요"),
+]
 _FORMS = {form: pair for pair in _PAIRS for form in pair}
 _PARTICLE = re.compile(rf"({'|'.join(sorted(_FORMS, key=len, reverse=True))})(?=$|[\s,.!?~])")
 _CLOSED_DIGITS = set("013678")

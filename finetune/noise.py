@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from finetune.stock import stock
 from finetune.utterances import Segment
-
-_BEFORE = {
-    "en": ["please ", "pls ", "hey, ", "hi, ", "ok ", "ok, ", "okay so ", "so ", "um ", "uh, ", "right, ", "can you ", "could you please ", "quick one: ", "hello, ", "yo ", "now ", "alright, ", "sorry, ", "hmm, ", "morning! ", "also ", "and ", "then ", "well, ", "good evening. ", "helmsman, ", "hey helmsman "],
-    "ko": ["저기 ", "저기요, ", "음 ", "어 ", "혹시 ", "자, ", "그럼 ", "안녕하세요. ", "안녕하세요, ", "죄송한데 ", "미안한데 ", "빨리 ", "일단 ", "아 ", "아 그리고 ", "그리고 ", "이제 ", "수고하십니다. ", "부탁인데 ", "지금 ", "좀 ", "얼른 ", "야 ", "헬름스맨, ", "저 ", "그 "],
-}  # fmt: skip
-_AFTER = {
-    "en": [" please", " pls", " thanks", ", thanks", " thx", " ty", ", please.", " for me", " now", " asap", " when you can", "!", "!!", "...", " ok?", ", cheers", " thank you", " real quick", " k thx", " :)"],
-    "ko": [" 부탁해", " 부탁드려요", " 부탁드립니다", " 감사합니다", " 고마워", " ㄱㄱ", " ㅎㅎ", " ㅠㅠ", "~", "!", "..", " 빨리", " 지금", " 좀", " 얼른요", ", 감사요", " 수고", " 플리즈", " ㅋㅋ", " 급해요"],
-}  # fmt: skip
-_SWAPS = {
-    "ko": [("세션", "session"), ("노드", "node"), ("로그", "log"), ("폴더", "folder"), ("작업", "job"), ("서버", "server"), ("프로젝트", "project"), ("큐", "queue"), ("상태", "status"), ("쿼터", "quota"), ("이미지", "image"), ("모델", "model"), ("클러스터", "cluster"), ("목록", "list"), ("파이프라인", "pipeline"), ("엔드포인트", "endpoint"), ("볼륨", "volume"), ("우선순위", "priority"), ("컨테이너", "container"), ("지피유", "GPU"), ("메모리", "memory"), ("이벤트", "event"), ("작업", "잡"), ("세션", "작업"), ("작업", "세션"), ("서버", "노드"), ("노드", "서버"), ("노드", "장비"), ("보여줘", "보여주세요"), ("보여줘", "띄워줘"), ("해줘", "해주세요"), ("해주세요", "해줘"), ("해 주세요", "해줘"), ("알려줘", "알려주세요"), ("내려줘", "꺼줘"), ("주세요", "주십시오"), ("줘", "줄래"), ("할까요", "할까")],
-    "en": [("session", "job"), ("job", "session"), ("node", "machine"), ("machine", "node"), ("server", "node"), ("folder", "volume"), ("volume", "folder"), ("show me", "list"), ("show", "display"), ("stop", "kill"), ("kill", "stop"), ("terminate", "kill"), ("start", "launch"), ("launch", "start"), ("delete", "remove"), ("remove", "delete"), ("queue", "resource group"), ("queue", "partition"), ("project", "team"), ("workload", "job"), ("logs", "log output"), ("box", "node"), ("host", "node"), ("give me", "get me"), ("what's", "what is"), ("don't", "dont"), ("isn't", "isnt"), ("can you", "could you"), ("I", "i")],
-}  # fmt: skip
 
 
 def noisy(segments: list[Segment], lang: str, rng: Random) -> list[Segment]:
@@ -26,9 +15,9 @@ def noisy(segments: list[Segment], lang: str, rng: Random) -> list[Segment]:
     key = "en" if lang == "en" else "ko"
     out = segments
     if rng.random() < 0.12:
-        out = [Segment(rng.choice(_BEFORE[key])), *_decapitalised(out)]
+        out = [Segment(rng.choice(stock().manners.before[key])), *_decapitalised(out)]
     if rng.random() < 0.12:
-        out = _without_stop(out) + [Segment(rng.choice(_AFTER[key]))]
+        out = [*_without_stop(out), Segment(rng.choice(stock().manners.after[key]))]
     elif rng.random() < 0.3:
         out = _without_stop(out)
     if rng.random() < 0.2:
@@ -44,8 +33,7 @@ def noisy(segments: list[Segment], lang: str, rng: Random) -> list[Segment]:
     return [s for s in out if s.text]
 
 
-def _literals(segments: list[Segment], change: object) -> list[Segment]:
-    assert callable(change)
+def _literals(segments: list[Segment], change: Callable[[str], str]) -> list[Segment]:
     return [s if s.mark else replace(s, text=change(s.text)) for s in segments]
 
 
@@ -62,7 +50,7 @@ def _without_stop(segments: list[Segment]) -> list[Segment]:
 
 
 def _swapped(segments: list[Segment], key: str, rng: Random) -> list[Segment]:
-    swaps = rng.sample(_SWAPS[key], 6)
+    swaps = rng.sample(stock().manners.swaps[key], 6)
     out = []
     for s in segments:
         text = s.text

@@ -14,6 +14,7 @@ from finetune.noise import noisy
 from finetune.numbers import redraw
 from finetune.utterances import Dialogue, Request, Segment
 from helmsman.prompts import PSEUDO_CALLS, Call, ResultRows, Turn, Value
+from helmsman.prompts.spans import FREE_NAMES, is_copyable
 from tools.catalogue import Argument, catalogue
 
 _ROWS = {
@@ -117,7 +118,7 @@ def _calls(request: Request, segments: list[Segment], state: _State) -> Iterator
     state.given.append(given)
     for i, s in enumerate(segments):
         if s.mark is not None:
-            _give(given, request, s, after_space=i > 0 and segments[i - 1].text.endswith(" "))
+            _give(given, request, s, "".join(before.text for before in segments[:i]), segments)
     if request.tools[0] in PSEUDO_CALLS:
         yield _decision(request)
         return
@@ -135,17 +136,19 @@ def _decision(request: Request) -> Call:
     return Call(decision, {"about": request.about} if decision == "refuse" else {})
 
 
-def _give(given: list[dict[str, Any]], request: Request, segment: Segment, after_space: bool) -> None:
+def _give(given: list[dict[str, Any]], request: Request, segment: Segment, before: str, line: list[Segment]) -> None:
     mark = segment.mark
     assert mark is not None
     tool = request.tools[mark.call]
     if tool in PSEUDO_CALLS and request.asked_for not in catalogue():
         return
     argument = _argument(request.asked_for if tool in PSEUDO_CALLS else tool, mark.argument)
-    value = mark.value
+    value = mark.value if argument.kind != "text" else None
     if value is None:
         copied = argument.kind in ("name", "text", "list", "map")
-        value = f" {segment.text}" if copied and after_space else segment.text
+        if copied and mark.argument not in FREE_NAMES and not is_copyable(segment.text, "".join(s.text for s in line)):
+            raise Unusable(f"{segment.text!r} is part of a longer word, and cannot be copied by the grammar")
+        value = f" {segment.text}" if copied and before.endswith(" ") else segment.text
     slot = given[mark.call]
     if argument.kind in ("list", "map"):
         slot.setdefault(mark.argument, []).append(value)

@@ -1,8 +1,8 @@
 """Trains G's tokenizer: byte-level BPE over people's words, in which names fall into small pieces.
 
-Names must be copied token by token, so a name has to fall into the same tokens wherever it stands: words that look like
-identifiers (`exp-12`, `a100.03`) are split into characters, Hangul and ASCII never share a token, and the merges are learned
-from text out of which all names were taken, so that a name's letters seldom have a merge of their own.
+Names must be copied token by token, so a name has to fall into the same tokens wherever it stands: words that look
+like identifiers (`exp-12`, `a100.03`) are split into characters, Hangul and ASCII never share a token, and the merges
+are learned from text out of which all names were taken, so that a name's letters seldom have a merge of their own.
 """
 
 from __future__ import annotations

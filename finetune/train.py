@@ -1,6 +1,6 @@
 """Trains G from nothing: `python -m finetune.train --out DIR --minutes 70`. Broken off, the same command goes on.
 
-The schedule follows the clock: the learning rate falls to zero exactly when the minutes are over, however fast the machine is.
+The schedule follows the clock: the learning rate falls to zero exactly when the minutes are over, on any machine.
 """
 
 from __future__ import annotations
@@ -170,7 +170,18 @@ def main() -> None:
     """Reads the recipe from the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for tokenizer, checkpoints and the model")
-    for name, kind in (("minutes", float), ("hidden", int), ("layers", int), ("inner", int), ("tokens", int), ("seed", int), ("threads", int), ("dropout", float), ("matrix-rate", float), ("other-rate", float)):
+    for name, kind in (
+        ("minutes", float),
+        ("hidden", int),
+        ("layers", int),
+        ("inner", int),
+        ("tokens", int),
+        ("seed", int),
+        ("threads", int),
+        ("dropout", float),
+        ("matrix-rate", float),
+        ("other-rate", float),
+    ):
         parser.add_argument(f"--{name}", type=kind, default=getattr(Recipe, name.replace("-", "_")))
     Run(Recipe(**vars(parser.parse_args()))).train()
 

@@ -11,7 +11,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
-Kind = Literal["name", "text", "integer", "number", "size", "duration", "time", "quantity", "bool", "enum", "list", "map"]
+Kind = Literal[
+    "name", "text", "integer", "number", "size", "duration", "time", "quantity", "bool", "enum", "list", "map"
+]
 Risk = Literal["R", "W", "D"]
 
 _ROW = re.compile(r"^\| `(\w+)` \| (.*) \| ([RWD]) \|$", re.MULTILINE)

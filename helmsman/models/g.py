@@ -14,15 +14,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from helmsman.models.grammar import MAX_CALLS, grammar, said
+from helmsman.models.grammar import MAX_CALLS, grammar
 from helmsman.prompts import PSEUDO_CALLS, Answer, Call, ResultRows, Turn
 from helmsman.prompts.codec import Codec
 from helmsman.prompts.dialect import END_CALL, END_TURN, START_CALL, parse, prompt
+from helmsman.prompts.spans import said
 from tools.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ class G:
     def generate(self, turns: Sequence[Turn], cancel: threading.Event | None = None) -> Answer:
         """The answer to the last turn. Raises `Cancelled` once `cancel` is set."""
         with self._lock:
-            return _Decoding(self._model, self.codec, self._guide, _fitting(self.codec, turns), cancel).run()
+            kept = _fitting(self.codec, turns)
+            return Decoding(OnnxReader(self._model), self.codec, self._guide, kept, cancel).run()
 
 
 def _fitting(codec: Codec, turns: Sequence[Turn]) -> list[Turn]:
@@ -79,15 +81,38 @@ def _fitting(codec: Codec, turns: Sequence[Turn]) -> list[Turn]:
     return kept
 
 
-@dataclass
-class _Decoding:
-    """One answer in the making. `ids` is all that was generated; the last `unseen` of them the model has not read."""
+class Reader(Protocol):
+    """Reads tokens on and on, and says what it thinks comes next."""
 
-    model: Any
+    def read(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """The logits (vocabulary,) after all tokens read so far, these last."""
+
+
+class OnnxReader:
+    """One conversation in onnxruntime-genai."""
+
+    def __init__(self, model: onnxruntime_genai.Model) -> None:
+        import onnxruntime_genai
+
+        parameters = onnxruntime_genai.GeneratorParams(model)
+        parameters.set_search_options(max_length=_CONTEXT, do_sample=False)
+        self._generator = onnxruntime_genai.Generator(model, parameters)
+
+    def read(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """See `Reader`."""
+        self._generator.append_tokens(np.array(tokens, dtype=np.int32))
+        return np.asarray(self._generator.get_logits(), dtype=np.float32)[0, -1]
+
+
+@dataclass
+class Decoding:
+    """One answer in the making. `ids` is all that was generated; `unseen` is what the model has not read yet."""
+
+    reader: Reader
     codec: Codec
     guide: llguidance.LLTokenizer
     turns: list[Turn]
-    cancel: threading.Event | None
+    cancel: threading.Event | None = None
     ids: list[int] = field(default_factory=list)
     unseen: list[int] = field(default_factory=list)
     complete: int = 0
@@ -111,11 +136,7 @@ class _Decoding:
 
     def _start(self) -> None:
         import llguidance.numpy
-        import onnxruntime_genai
 
-        parameters = onnxruntime_genai.GeneratorParams(self.model)
-        parameters.set_search_options(max_length=_CONTEXT, do_sample=False)
-        self.generator = onnxruntime_genai.Generator(self.model, parameters)
         self.mask = llguidance.numpy.allocate_token_bitmask(1, self.codec.tokenizer.get_vocab_size())
         self.unseen = self.codec.encode(prompt(self.turns))
         self.spoken = said(self.turns)
@@ -128,9 +149,8 @@ class _Decoding:
         """What the model thinks comes next, after all that was said."""
         if self.cancel is not None and self.cancel.is_set():
             raise Cancelled
-        self.generator.append_tokens(np.array(self.unseen, dtype=np.int32))
-        self.unseen = []
-        return np.asarray(self.generator.get_logits(), dtype=np.float32)[0, -1]
+        unseen, self.unseen = self.unseen, []
+        return self.reader.read(unseen)
 
     def _tool(self, first: bool) -> str:
         self._say(self.codec.id_of(START_CALL), self.codec.id_of("call:"))

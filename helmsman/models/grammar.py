@@ -1,20 +1,20 @@
 """The grammar of one answer: whatever the weights say, what comes out is calls that the catalogue knows.
 
-Written from the catalogue in llguidance's dialect of Lark. Arguments stand in the catalogue's order, the required ones are
-there, none twice; numbers and strings are bounded; names are stretches of what was said or shown in this conversation, so
-that they cannot be miscopied.
+Written from the catalogue in llguidance's dialect of Lark. Arguments stand in the catalogue's order, the required ones
+are there, none twice; numbers and strings are bounded; names are stretches of what was said or shown in this
+conversation, so that they cannot be miscopied.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from helmsman.prompts import PSEUDO_CALLS, Turn
+from helmsman.prompts import PSEUDO_CALLS
 from helmsman.prompts.codec import Codec
-from helmsman.prompts.dialect import END_CALL, ESCAPE, MAX_TURNS, Piece, shown_rows, words
+from helmsman.prompts.dialect import END_CALL, ESCAPE, Piece
+from helmsman.prompts.spans import FREE_NAMES, chunks
 from tools.catalogue import Argument, CatalogueTool, catalogue
 
 REFUSALS = ("out_of_scope", "unsafe", "injection", "other_system")
@@ -33,14 +33,8 @@ SHORT: / ?[A-Za-z0-9][-A-Za-z0-9._: \/]{0,30}/
 PAIR: / ?[A-Za-z_][-A-Za-z0-9_.]{0,60}=[^\x00-\x1f<]{0,120}/
 """
 _TERMINAL_OF = {
-    "number": "NUMBER", "size": "SIZE", "duration": "DURATION", "time": "TIME", "quantity": "QUANTITY", "map": "PAIR",
+    "number": "NUMBER", "size": "SIZE", "duration": "DURATION", "time": "TIME", "map": "PAIR",
 }  # fmt: skip
-_CHUNK = re.compile(r"[A-Za-z0-9_](?:[-A-Za-z0-9_.]*[A-Za-z0-9_])?|(?s:.)")
-"""Names are copied by whole identifiers; Hangul by syllables, since particles are written right behind a name."""
-_FREE_NAMES = {"gpu_model", "query", "runtime"}
-"""Names that people say in many ways ("에이치백", "주피터") and that the program links; they need not be copied."""
-
-
 _LENIENT = {("start_session", "image")}
 """Required by the contract, but left out by people: the tool has a default for it."""
 
@@ -51,24 +45,8 @@ def grammar(codec: Codec, tool: str, spoken: str) -> str:
     One tool at a time: choosing among tools needs no grammar, and this one compiles in a millisecond. `spoken` is what
     names may be copied from.
     """
-    source = json.dumps({"substring_chunks": _CHUNK.findall(spoken)})
+    source = json.dumps({"substring_chunks": chunks(spoken)})
     return f"{_frame(codec, tool)}{_TERMINALS}SPAN: %regex {source}\nSAID: SPAN & /(?s:.*[!-~\\p{{L}}\\p{{N}}].*)/\n"
-
-
-def said(turns: Sequence[Turn]) -> str:
-    """Everything of the conversation that a name may be copied from, newest first."""
-    parts: list[str] = []
-    for turn in reversed(turns[-MAX_TURNS:]):
-        parts.append(turn.user)
-        parts += [name for rows in turn.results for _, name in shown_rows(rows.names)]
-        parts += [text for call in turn.calls for value in call.arguments.values() for text in _strings(value)]
-    return "\n".join(words(part) for part in parts if part)
-
-
-def _strings(value: object) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    return [str(v) for v in value] if isinstance(value, list) else []
 
 
 @cache
@@ -124,6 +102,8 @@ def _value(codec: Codec, tool: CatalogueTool, argument: Argument) -> str:
         return "NUMBER"
     if kind == "enum":
         return _choice(argument.choices)
+    if kind == "quantity":
+        return f"{ESCAPE} (SAID | QUANTITY) {ESCAPE}"
     item = f"{ESCAPE} {_TERMINAL_OF[kind]} {ESCAPE}" if kind in _TERMINAL_OF else _name(codec, tool, argument)
     return f'"[" {item} ("," {item}){{0,{MAX_ITEMS - 1}}} "]"' if kind in ("list", "map") else item
 
@@ -131,7 +111,7 @@ def _value(codec: Codec, tool: CatalogueTool, argument: Argument) -> str:
 def _name(codec: Codec, tool: CatalogueTool, argument: Argument) -> str:
     if argument.name == "user":
         return f'{ESCAPE} (SAID | "me") {ESCAPE}'
-    if argument.name in _FREE_NAMES:
+    if argument.name in FREE_NAMES:
         return f"{ESCAPE} (SAID | SHORT) {ESCAPE}"
     if (tool.name, argument.name) == ("get_audit_log", "action"):
         return f"{ESCAPE} (SAID | {' | '.join(_literal(codec, name) for name in catalogue())}) {ESCAPE}"

@@ -9,7 +9,17 @@ from tokenizers import Tokenizer
 
 from helmsman.prompts.conversation import PSEUDO_CALLS
 from helmsman.prompts.dialect import (
-    BOS, END_CALL, END_RESULT, END_TURN, EOS, ESCAPE, PAD, START_CALL, START_RESULT, START_TURN, Piece,
+    BOS,
+    END_CALL,
+    END_RESULT,
+    END_TURN,
+    EOS,
+    ESCAPE,
+    PAD,
+    START_CALL,
+    START_RESULT,
+    START_TURN,
+    Piece,
 )  # fmt: skip
 from tools.catalogue import catalogue
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 Value = str | int | float | bool | list[str] | dict[str, str]
-"""An argument's value as it was said: `"30m"`, `4`, `["s-7f3a"]`, `{"LR": "0.1"}`. Linking to real names comes later."""
+"""An argument's value as it was said: `"30m"`, `4`, `["s-7f3a"]`, `{"LR": "0.1"}`. It is linked to real names later."""
 
 PSEUDO_CALLS = {
     "ask": ("for", "about"),
     "refuse": ("about",),
     "talk": (),
 }
-"""Decisions in the dialect of calls: a question back (`for` a tool, `about` an argument), a refusal (why), small talk."""
+"""Decisions in the dialect of calls: a question (`for` a tool, `about` an argument), a refusal (why), small talk."""
 
 
 @dataclass(frozen=True)

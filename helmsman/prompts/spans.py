@@ -1,0 +1,41 @@
+"""What a name may be copied from: the words of the conversation, and into which pieces they may be cut."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from helmsman.prompts.conversation import Turn, Value
+from helmsman.prompts.dialect import MAX_TURNS, shown_rows, words
+
+_CHUNK = re.compile(r"[A-Za-z0-9_](?:[-A-Za-z0-9_.]*[A-Za-z0-9_])?|(?s:.)")
+
+FREE_NAMES = {"gpu_model", "query", "runtime"}
+"""Names that people say in many ways ("에이치백", "주피터") and that the program links; they need not be copied."""
+
+
+def said(turns: Sequence[Turn]) -> str:
+    """Everything of the conversation that a name may be copied from, newest first, one stretch a line."""
+    parts: list[str] = []
+    for turn in reversed(turns[-MAX_TURNS:]):
+        parts.append(turn.user)
+        parts += [name for rows in turn.results for _, name in shown_rows(rows.names)]
+        parts += [text for call in turn.calls for value in call.arguments.values() for text in _strings(value)]
+    return "\n".join(words(part) for part in parts if part)
+
+
+def chunks(text: str) -> list[str]:
+    """What a copy is made of: whole identifiers; Hangul by syllables, since particles stand right behind names."""
+    return _CHUNK.findall(text)
+
+
+def is_copyable(value: str, text: str) -> bool:
+    """Whether `value` is a run of whole pieces of `text`."""
+    whole, wanted = chunks(text), chunks(value)
+    return any(whole[i : i + len(wanted)] == wanted for i in range(len(whole) - len(wanted) + 1))
+
+
+def _strings(value: Value) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return list(value) if isinstance(value, list) else []
