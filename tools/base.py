@@ -4,7 +4,7 @@ A new tool is one class in one file: a reading tool has `run`, an operating one 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, JsonValue
 
 from cluster.client import Client
+from cluster.errors import ClusterError
 from cluster.models import Names, Operation, Outcome, Reason, Sentence
 from tools.views import Plan, View
 
@@ -28,9 +29,13 @@ class Risk(StrEnum):
 
 
 class Arguments(BaseModel):
-    """Base of every tool's arguments, after linking and normalising: names as they exist, sizes as canonical strings."""
+    """Base of every tool's arguments, linked and normalised: names as they exist, sizes as canonical strings."""
 
     model_config = ConfigDict(extra="forbid")
+
+    def given(self) -> dict[str, JsonValue]:
+        """The arguments that were given, none of the defaults: what is shown, journalled and evaluated."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ class Result(BaseModel):
 
 
 class Card(BaseModel):
-    """A previewed call: what people see (`plan`) and what approval is bound to (`digest`). Refused: `refusal`, no question."""
+    """A previewed call: what people see (`plan`) and what approval is bound to (`digest`).
+
+    Refused: `refusal` says why, and there is nothing to approve.
+    """
 
     plan: Plan | None
     digest: str
@@ -80,18 +88,47 @@ class Tool(ABC, Generic[A]):
     name: ClassVar[str]
     risk: ClassVar[Risk]
     arguments: type[A]
+    rows_of: ClassVar[str | None] = None
+    """The argument that a name in its result would be: "session", "node" …"""
+
+    async def run(self, ctx: Context, args: A, *, key: str | None = None, expect: str | None = None) -> Result:
+        """Do it; an error of the cluster becomes a result. `key` makes a second run harmless, `expect` (from `preview`)
+        refuses if the world moved."""
+        from tools.outcome import failure
+
+        try:
+            return await self.perform(ctx, args, key, expect)
+        except ClusterError as error:
+            return failure(ctx, error)
 
     @abstractmethod
-    async def run(self, ctx: Context, args: A, *, key: str | None = None, expect: str | None = None) -> Result:
-        """Do it. `key` makes a second run harmless, `expect` (from `preview`) refuses if the world moved."""
+    async def perform(self, ctx: Context, args: A, key: str | None, expect: str | None) -> Result:
+        """The doing itself; raises `ClusterError`."""
 
     async def preview(self, ctx: Context, args: A) -> Card | None:
         """What it would do, for W and D; None for R."""
         return None
 
+    def wants(self, ctx: Context, given: Mapping[str, Any]) -> str | None:
+        """An argument that these linked ones still need, though the schema does not demand it; it is asked for."""
+        return None
+
     def schema(self) -> dict[str, Any]:
         """JSON schema of the arguments, for models that read one."""
         return self.arguments.model_json_schema()
+
+
+class ReadingTool(Tool[A]):
+    """An R tool: it looks and tells."""
+
+    risk = Risk.R
+
+    @abstractmethod
+    async def read(self, ctx: Context, args: A) -> Result:
+        """Look; raises `ClusterError`."""
+
+    async def perform(self, ctx: Context, args: A, key: str | None, expect: str | None) -> Result:
+        return await self.read(ctx, args)
 
 
 class OperationTool(Tool[A]):
@@ -103,18 +140,23 @@ class OperationTool(Tool[A]):
 
     @abstractmethod
     def title(self, ctx: Context, args: A, outcome: Outcome) -> Sentence:
-        """What it does, as one sentence: "Start bert-tune: 2 cores, 4 GiB"."""
+        """What it would do, as one sentence: "Start bert-tune: 2 cores, 4 GiB"."""
+
+    @abstractmethod
+    def done(self, ctx: Context, args: A, outcome: Outcome) -> Sentence:
+        """What it did, as one sentence: "bert-tune runs on a100-03."."""
 
     async def preview(self, ctx: Context, args: A) -> Card | None:
-        from tools.outcome import card
+        from tools.outcome import card, failure
 
-        operation = self.operation(ctx, args)
-        outcome = await ctx.client.preview(operation)
+        try:
+            outcome = await ctx.client.preview(self.operation(ctx, args))
+        except ClusterError as error:
+            return Card(plan=None, digest="", refusal=failure(ctx, error))
         return card(ctx, self, args, outcome)
 
-    async def run(self, ctx: Context, args: A, *, key: str | None = None, expect: str | None = None) -> Result:
+    async def perform(self, ctx: Context, args: A, key: str | None, expect: str | None) -> Result:
         from tools.outcome import result
 
-        operation = self.operation(ctx, args)
-        outcome = await ctx.client.execute(operation, key=key, expect=expect)
+        outcome = await ctx.client.execute(self.operation(ctx, args), key=key, expect=expect)
         return result(ctx, self, args, outcome)

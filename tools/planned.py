@@ -1,0 +1,50 @@
+"""What Helmsman says when it is asked for something that it can't do yet. An entry goes when its tool comes."""
+
+from cluster.models import S, Sentence
+
+_NOT_YET: dict[str, Sentence] = {
+    "restart_session": S("Helmsman can't restart sessions yet; stop it and start it again."),
+    "run_in_session": S("Helmsman can't run commands inside a session yet."),
+    "set_session_priority": S("Helmsman can't change a session's priority yet."),
+    "estimate_start": S("Helmsman can't estimate the start of a session that is not queued yet."),
+    "move_node": S("Helmsman can't move nodes between resource groups yet."),
+    "get_utilization": S("Helmsman can't show utilization over time yet; the cluster's state shows it as it is now."),
+    "diagnose": S("Helmsman can't diagnose the cluster yet; look at its state and events."),
+    "set_scheduling_policy": S("Helmsman can't change the scheduling policy yet."),
+    "share_folder": S("Helmsman can't share folders yet."),
+    "unshare_folder": S("Helmsman can't take back shares of folders yet."),
+    "clone_folder": S("Helmsman can't clone folders yet."),
+    "set_folder_quota": S("Helmsman can't change the quota of a folder yet."),
+    "list_files": S("Helmsman can't list the files in a folder yet."),
+    "register_image": S("Helmsman can't register images yet."),
+    "create_project": S("Helmsman can't create projects yet."),
+    "create_user": S("Helmsman can't create users yet."),
+    "deactivate_user": S("Helmsman can't deactivate users yet."),
+    "add_project_member": S("Helmsman can't add members to projects yet."),
+    "remove_project_member": S("Helmsman can't remove members from projects yet."),
+    "set_quota": S("Helmsman can't change quotas yet."),
+    "list_models": S("Helmsman can't list models yet."),
+    "get_model": S("Helmsman can't show models yet."),
+    "install_model": S("Helmsman can't install models yet."),
+    "deploy_model": S("Helmsman can't deploy models yet."),
+    "list_endpoints": S("Helmsman can't list endpoints yet."),
+    "get_endpoint": S("Helmsman can't show endpoints yet."),
+    "scale_endpoint": S("Helmsman can't scale endpoints yet."),
+    "set_autoscaling": S("Helmsman can't set up autoscaling yet."),
+    "delete_endpoint": S("Helmsman can't delete endpoints yet."),
+    "list_pipelines": S("Helmsman can't list pipelines yet."),
+    "run_pipeline": S("Helmsman can't run pipelines yet."),
+    "get_pipeline_run": S("Helmsman can't show pipeline runs yet."),
+    "cancel_pipeline_run": S("Helmsman can't cancel pipeline runs yet."),
+    "start_finetune": S("Helmsman can't fine-tune models yet."),
+    "list_finetunes": S("Helmsman can't list fine-tunes yet."),
+    "get_finetune": S("Helmsman can't show fine-tunes yet."),
+    "promote_model": S("Helmsman can't promote models yet."),
+    "rollback_model": S("Helmsman can't roll models back yet."),
+    "design_cluster": S("Helmsman can't design clusters yet."),
+}
+
+
+def not_yet(name: str) -> Sentence:
+    """The sentence for a tool that is not there, planned or unheard of."""
+    return _NOT_YET.get(name) or S("Helmsman has no tool {name}.", name=name[:80])

@@ -1,0 +1,144 @@
+"""Sentences in the reader's language: English is the template itself, Korean comes from the gettext catalogue.
+
+`python -m tools.words --missing` lists the templates without a translation, `--add` writes empty entries for them.
+"""
+
+import argparse
+import ast
+import io
+import re
+import string
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
+from gettext import GNUTranslations, NullTranslations
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+from cluster.sentence import Param, Sentence
+
+Language = Literal["en", "ko"]
+PACKAGES = ("cluster", "tools", "helmsman")
+"""Whose sentences people read."""
+_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+_CATALOGUE = "locale/ko/LC_MESSAGES/helmsman.po"
+
+
+def say(sentence: Sentence, language: Language = "en") -> str:
+    """The sentence in that language; English where there is no translation."""
+    text = _korean().gettext(sentence.text) if language == "ko" else sentence.text
+    return text.format(**{name: _plain(value) for name, value in sentence.params.items()})
+
+
+def speaker(language: Language) -> Callable[[Sentence], str]:
+    """`say` in one language, for `Context.say`."""
+    return partial(say, language=language)
+
+
+def language_of(text: str) -> Language:
+    """Korean as soon as there is Hangul in it: names and commands are Latin in Korean requests too."""
+    return "ko" if _HANGUL.search(text) else "en"
+
+
+def _plain(value: Param) -> Param:
+    """4.0 as 4, so that amounts read as people write them."""
+    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+@cache
+def _korean() -> NullTranslations:
+    """The Korean catalogue, read when it is first wanted."""
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    with files("tools").joinpath(_CATALOGUE).open("rb") as file:
+        catalogue = read_po(file, locale="ko")
+    compiled = io.BytesIO()
+    write_mo(compiled, catalogue)
+    compiled.seek(0)
+    return GNUTranslations(compiled)
+
+
+# ── keeping the catalogue complete ───────────────────────────────────────────────────────────────
+
+
+def templates(root: Path) -> dict[str, str]:
+    """Every template in `S("…")` or `Sentence(text="…")` of the packages, with the place where it was first seen."""
+    found: dict[str, str] = {}
+    for package in PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            for text, line in _literals(path):
+                found.setdefault(text, f"{path.relative_to(root)}:{line}")
+    return found
+
+
+def _literals(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        if node.func.id == "S" and node.args:
+            yield from _strings(node.args[0])
+        elif node.func.id == "Sentence":
+            yield from (pair for k in node.keywords if k.arg == "text" for pair in _strings(k.value))
+
+
+def _strings(node: ast.expr) -> Iterator[tuple[str, int]]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value, node.lineno
+
+
+def parameters(template: str) -> set[str]:
+    """The names in braces."""
+    return {name for _, name, _, _ in string.Formatter().parse(template) if name}
+
+
+def translations(root: Path) -> dict[str, str]:
+    """Template to Korean, as the catalogue in `root` has it."""
+    from babel.messages.pofile import read_po
+
+    with (root / "tools" / _CATALOGUE).open("rb") as file:
+        return {str(m.id): str(m.string) for m in read_po(file, locale="ko") if m.id}
+
+
+def missing(root: Path) -> dict[str, str]:
+    """Templates without a Korean text, with their places."""
+    known = translations(root)
+    return {text: place for text, place in templates(root).items() if not known.get(text)}
+
+
+def add(root: Path, texts: Iterable[str]) -> None:
+    """Write empty entries for new templates, and drop those that no sentence uses any more."""
+    from babel.messages.pofile import read_po, write_po
+
+    path = root / "tools" / _CATALOGUE
+    with path.open("rb") as file:
+        catalogue = read_po(file, locale="ko")
+    used = templates(root)
+    for message in [m for m in catalogue if m.id and m.id not in used]:
+        catalogue.delete(message.id)
+    for text in texts:
+        catalogue.add(text)
+    for message in catalogue:
+        if message.id:
+            message.locations = []
+    with path.open("wb") as file:
+        write_po(file, catalogue, width=10_000, sort_output=True, omit_header=False, ignore_obsolete=True)
+
+
+def main() -> None:
+    """List or add what is not translated."""
+    parser = argparse.ArgumentParser(prog="python -m tools.words", description=main.__doc__)
+    parser.add_argument("--missing", action="store_true", help="list templates without a translation")
+    parser.add_argument("--add", action="store_true", help="write empty entries for them into the catalogue")
+    options = parser.parse_args()
+    root = Path(__file__).resolve().parent.parent
+    lacking = missing(root)
+    if options.add:
+        add(root, lacking)
+    for text, place in lacking.items():
+        sys.stdout.write(f"{place}: {text}\n")
+
+
+if __name__ == "__main__":
+    main()
