@@ -2,7 +2,7 @@
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helmsman.render import Look, standard_look
@@ -17,6 +17,10 @@ class Options:
 
     language: Language | None = None
     history: Path | None = None
+    history_lines: int = 5000
+    """How many of them the arrow keys go back; 0 keeps none."""
+    color: bool = True
+    """False: without colours in any terminal."""
     face: str = "terminal"
 
 
@@ -24,6 +28,7 @@ async def chat(opener: Opener, options: Options | None = None) -> int:
     """Talk until the person leaves; gives the exit code. `opener` runs while the prompt is there already."""
     options = options or Options()
     look = standard_look(options.language)
+    look = look if options.color else replace(look, color=False)
     if sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb":
         return await _in_terminal(opener, options, look)
     return await _through_lines(opener, options, look)
@@ -32,7 +37,7 @@ async def chat(opener: Opener, options: Options | None = None) -> int:
 async def _in_terminal(opener: Opener, options: Options, look: Look) -> int:
     from helmsman.terminal.screen import TerminalScreen, open_history
 
-    screen = TerminalScreen(open_history(options.history), look.color)
+    screen = TerminalScreen(open_history(options.history, options.history_lines), look.color)
     talk = Chat(screen, look, options.face)
     screen.bind(talk)
     try:

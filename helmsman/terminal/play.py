@@ -115,8 +115,10 @@ async def _which(stage: ScriptedConversation, text: str) -> None:
 
 
 async def _slow(stage: ScriptedConversation, text: str) -> None:
-    await stage.emit(Working(label="draining a100-02"))
     stage.done = ["a100-02 takes no new sessions."]
+    view = Text(text="a100-02 takes no new sessions.", tone="good")
+    await stage.emit(CallEnded(id="c-1", tool="cordon_node", status="done", view=view, audit_id="a-2"))
+    await stage.emit(Working(label="draining a100-02"))
     await asyncio.sleep(60)
 
 
@@ -186,7 +188,9 @@ def host() -> ScriptedHost:
 async def opener() -> Opened:
     """Takes a moment, as the real one does."""
     await asyncio.sleep(float(os.environ.get("PLAY_OPENING", "0.5")))
-    return Opened(stage(), host())
+    conversation = stage()
+    conversation.pace = float(os.environ.get("PLAY_PACE", "1"))
+    return Opened(conversation, host())
 
 
 if __name__ == "__main__":

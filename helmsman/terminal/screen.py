@@ -12,10 +12,12 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 from prompt_toolkit.application import in_terminal
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.formatted_text import ANSI, StyleAndTextTuples, to_formatted_text
@@ -54,16 +56,27 @@ STYLE = Style.from_dict(
 )
 
 
-def open_history(path: Path | None) -> History:
+class KeptHistory(FileHistory):
+    """The last `count` lines of a file; new ones are added to it."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        super().__init__(path)
+        self._count = count
+
+    def load_history_strings(self) -> Iterable[str]:
+        return islice(super().load_history_strings(), self._count)
+
+
+def open_history(path: Path | None, count: int = 5000) -> History:
     """The lines typed before, from `path` (made readable for its owner only); in memory where that can't be written."""
-    if path is None:
+    if path is None or count == 0:
         return InMemoryHistory()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
     except OSError:
         return InMemoryHistory()
-    return FileHistory(path)
+    return KeptHistory(path, count)
 
 
 class TerminalScreen:
@@ -96,6 +109,7 @@ class TerminalScreen:
             output=output,
         )
         self._buffer = self._session.default_buffer
+        self._buffer.accept_handler = self._accept
 
     def bind(self, chat: Chat) -> None:
         self.chat = chat
@@ -151,7 +165,7 @@ class TerminalScreen:
     def flush(self) -> None:
         text, self._pending = "".join(self._pending), []
         output = self._session.app.output
-        output.write_raw(text.replace("\n", "\r\n"))
+        output.write_raw(text)
         output.flush()
 
     async def _tick(self) -> None:
@@ -212,7 +226,7 @@ class TerminalScreen:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
         typing = Condition(lambda: self._session.app.layout.has_focus(self._buffer))
-        keys.add("enter", filter=typing)(self._enter)
+        keys.add("enter", filter=typing)(lambda event: event.current_buffer.validate_and_handle())
         keys.add("escape", "enter", filter=typing)(lambda event: event.current_buffer.insert_text("\n"))
         keys.add("c-c", filter=typing)(self._interrupt)
         keys.add("<sigint>")(self._interrupt)
@@ -220,15 +234,16 @@ class TerminalScreen:
         keys.add("c-d", filter=typing & nothing_typed)(lambda event: self._chat.leave())
         return keys
 
-    def _enter(self, event: KeyPressEvent) -> None:
-        """Take the whole line. Questions' answers and edits aren't kept in the history."""
-        buffer, chat = self._buffer, self._chat
+    def _accept(self, buffer: Buffer) -> bool:
+        """Enter, or back from the editor: take the whole line. Answers and edits aren't kept in the history."""
+        chat = self._chat
         text = buffer.text
         if text.strip() and not isinstance(chat.story.question, PlanShown):
             buffer.append_to_history()
         buffer.reset()
         chat.look = chat.look.resized()
         chat.submit(text)
+        return True
 
     def _interrupt(self, event: KeyPressEvent) -> None:
         if self._chat.interrupt(has_text=bool(self._buffer.text)):

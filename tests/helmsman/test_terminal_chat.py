@@ -175,7 +175,10 @@ async def test_ctrl_c_stops_the_turn_and_says_what_had_happened(desk: Desk) -> N
     await desk.until(lambda: desk.chat.doing == "draining a100-02")
     desk.chat.interrupt(has_text=False)
     await desk.chat.idle()
-    assert desk.take() == "\n› slow\nStopped. This had already happened:\n  • a100-02 takes no new sessions.\n"
+    assert desk.take() == (
+        "\n› slow\na100-02 takes no new sessions.\n"
+        "Stopped. This had already happened:\n  • a100-02 takes no new sessions.\n"
+    )
     assert desk.chat.doing is None
 
 
