@@ -26,6 +26,8 @@ from helmsman.web.problems import on_error, problem
 from helmsman.web.turns import Item, Live, Turns
 
 FACE = "web"
+RETRY_MS = 1000
+"""How soon a browser comes again after its stream ended."""
 STATIC = Path(__file__).parent / "static"
 PROBLEMS: dict[int | str, dict[str, Any]] = {status: {"model": Problem} for status in (401, 403, 404, 409, 422, 503)}
 
@@ -123,7 +125,7 @@ async def _events(
 
 def _frame(item: Item) -> ServerSentEvent:
     if isinstance(item, Live):
-        return ServerSentEvent(event="live", data={})
+        return ServerSentEvent(event="live", data={}, retry=RETRY_MS)
     if isinstance(item, Problem):
         return ServerSentEvent(event="problem", data=item)
     return ServerSentEvent(id=str(item.seq), data=item)

@@ -135,6 +135,8 @@ class Scripted:
 class ScriptedConversations:
     """As `helmsman.web.conversations.Conversations`, every thread with the same scene."""
 
+    kind: type[Scripted] = Scripted
+
     def __init__(self, scene: Scene, names: Names | None = None) -> None:
         self._scene = scene
         self._names = names or Names()
@@ -144,7 +146,7 @@ class ScriptedConversations:
         """The thread, or a new one."""
         if thread is None:
             thread = f"t{len(self._threads) + 1}"
-            self._threads[thread] = Scripted(thread, self._scene)
+            self._threads[thread] = self.kind(thread, self._scene)
         if thread not in self._threads:
             raise NotFound(S("There is no conversation {thread}. Choose one from the list.", thread=thread))
         return self._threads[thread]

@@ -85,6 +85,7 @@ async function say(text) {
   line.value = "";
   fit();
   clearNames();
+  changed();
   try {
     if (!thread) await begin();
     await api.send(thread, text);
@@ -188,8 +189,8 @@ byId("examples").replaceChildren(
 );
 
 // Whoever comes from the terminal wants the conversation that is going on there.
-if (location.hash.length < 2) {
+if (!location.hash) {
   const newest = (await listThreads())?.[0];
-  if (newest) history.replaceState(null, "", `#/${encodeURIComponent(newest.id)}`);
+  if (newest && !location.hash) history.replaceState(null, "", `#/${encodeURIComponent(newest.id)}`);
 }
 openFromAddress();
