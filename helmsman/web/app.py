@@ -22,8 +22,9 @@ from helmsman.events import Event
 from helmsman.web.conversations import Conversations, Opened
 from helmsman.web.gate import Gate, Key
 from helmsman.web.messages import Line, Problem, Taken, Thread, ThreadOpened, Verdict
-from helmsman.web.problems import on_error, problem
+from helmsman.web.problems import on_error, problem, reader
 from helmsman.web.turns import Item, Live, Turns
+from tools.words import Language, say
 
 FACE = "web"
 RETRY_MS = 1000
@@ -112,6 +113,7 @@ async def _new_thread(request: Request) -> ThreadOpened:
 
 
 async def _events(
+    request: Request,
     conversation: One,
     turns: Running,
     after: Annotated[int, Query(ge=0)] = 0,
@@ -120,14 +122,15 @@ async def _events(
     """Server-sent events. `message`: an `Event`; its id is its seq, so that a browser that reconnects goes on there.
     `live`: everything stored has been sent. `problem`: a turn taken here failed (a `Problem`)."""
     async for item in turns.stream(conversation, max(after, last_event_id)):
-        yield _frame(item)
+        yield _frame(item, reader(request))
 
 
-def _frame(item: Item) -> ServerSentEvent:
+def _frame(item: Item, language: Language) -> ServerSentEvent:
     if isinstance(item, Live):
         return ServerSentEvent(event="live", data={}, retry=RETRY_MS)
     if isinstance(item, Problem):
-        return ServerSentEvent(event="problem", data=item)
+        told = item.model_copy(update={"detail": say(item.sentence, language)})
+        return ServerSentEvent(event="problem", data=told)
     return ServerSentEvent(id=str(item.seq), data=item)
 
 

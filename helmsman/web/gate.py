@@ -15,7 +15,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.sentence import S, Sentence
-from helmsman.web.problems import problem
+from helmsman.web.problems import problem, reader
+from tools.words import say
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 BODY_LIMIT = 1_000_000
@@ -102,7 +103,7 @@ _TOO_LARGE = S("This is more than {limit} bytes at once. Send it in smaller piec
 def _locked(request: Request) -> Response:
     """A person who opened the bare address reads a sentence; a program reads a problem."""
     if request.url.path == "/":
-        return PlainTextResponse(str(_NO_COOKIE), 401)
+        return PlainTextResponse(say(_NO_COOKIE, reader(request)), 401)
     return problem(401, "not_authenticated", _NO_COOKIE, request)
 
 

@@ -7,6 +7,7 @@ from cluster.errors import ClusterError
 from cluster.sentence import S, Sentence
 from helmsman.errors import Busy, HelmsmanError, ModelUnavailable, Stale
 from helmsman.web.messages import Problem
+from tools.words import Language, say
 
 _TITLES = {
     401: "Not signed in",
@@ -34,15 +35,20 @@ def describe(error: Exception) -> tuple[int, str, Sentence]:
     return 500, "internal", _UNEXPECTED
 
 
-def as_problem(status: int, code: str, sentence: Sentence) -> Problem:
+def as_problem(status: int, code: str, sentence: Sentence, language: Language = "en") -> Problem:
     """The body of a problem."""
     title = _TITLES.get(status, "Failed")
-    return Problem(title=title, status=status, code=code, detail=str(sentence), sentence=sentence)
+    return Problem(title=title, status=status, code=code, detail=say(sentence, language), sentence=sentence)
+
+
+def reader(request: Request) -> Language:
+    """The language of the page that asks: the browser says it with every request."""
+    return "ko" if request.headers.get("accept-language", "").lower().startswith("ko") else "en"
 
 
 def problem(status: int, code: str, sentence: Sentence, request: Request) -> JSONResponse:
     """The response of a problem."""
-    body = as_problem(status, code, sentence).model_dump(mode="json")
+    body = as_problem(status, code, sentence, reader(request)).model_dump(mode="json")
     return JSONResponse(body, status, media_type="application/problem+json")
 
 
