@@ -4,9 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
-from cluster.models import SessionState
+from cluster.lifecycle import HOLDING, LIVE
 from cluster.sentence import S, Sentence
-from cluster.simulator.layout import HOLDING
 from cluster.simulator.scenario import MISSING, Scenario, SessionSpec, Spec
 from cluster.simulator.source import Mistake, Place, Source
 
@@ -75,9 +74,7 @@ class Checks:
         """Ids differ; a user's live sessions have different names."""
         sessions = self.scenario.sessions
         self._twice((session, session.id) for session in sessions if session.id)
-        live = [
-            session for session in sessions if session.status in {*HOLDING, SessionState.PENDING, SessionState.HELD}
-        ]
+        live = [session for session in sessions if session.status in LIVE]
         for user in dict.fromkeys(session.user for session in live):
             self._unique([session for session in live if session.user == user])
 

@@ -6,11 +6,11 @@ from difflib import get_close_matches
 from hashlib import sha256
 from typing import TypeVar
 
+from cluster.lifecycle import ENDED, HOLDING
 from cluster.models import SessionResult, SessionState
 from cluster.scheduler.fleet import matches_model
 from cluster.sentence import S, Sentence
 from cluster.simulator.checks import names_used
-from cluster.simulator.layout import HOLDING
 from cluster.simulator.scenario import (
     MISSING,
     GroupSpec,
@@ -31,7 +31,6 @@ P = TypeVar("P", bound=Spec)
 GIB = 2**30
 DEFAULT_GROUP = "default"
 """Of nodes that name none."""
-ENDED = {SessionState.TERMINATED, SessionState.ERROR, SessionState.CANCELLED}
 SECTIONS = (
     "resource_groups",
     "projects",

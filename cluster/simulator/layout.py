@@ -1,6 +1,7 @@
 """Where the running sessions of a scenario sit: devices as the scheduler chooses; what doesn't fit is a mistake."""
 
-from cluster.models import NodeStatus, SessionState
+from cluster.lifecycle import HOLDING
+from cluster.models import NodeStatus
 from cluster.scheduler import reasons
 from cluster.scheduler.fleet import Fleet, Need, Room
 from cluster.scheduler.selectors import Mood, concentrated, place
@@ -8,9 +9,6 @@ from cluster.scheduler.state import NodeView, Placement
 from cluster.sentence import S, Sentence
 from cluster.simulator.scenario import NodeSpec, Scenario, SessionSpec
 from cluster.simulator.source import Mistake, Source
-
-HOLDING = {SessionState.SCHEDULED, SessionState.PREPARING, SessionState.RUNNING, SessionState.TERMINATING}
-"""States in which a session has resources."""
 
 
 def view_of(node: NodeSpec) -> NodeView:

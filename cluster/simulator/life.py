@@ -61,6 +61,8 @@ class Life:
     command: str | None = None
     base: float | None = None
     """Utilisation around which it moves; of its kind when None."""
+    steady: datetime | None = None
+    """Up to this moment utilisation is just `base`, as a scenario says it of its clock."""
     silent: bool = False
     """It prints nothing more (it hangs, or its log was given)."""
 
@@ -78,6 +80,8 @@ class Life:
     def utilization(self, at: datetime) -> float:
         """0..1: its usual value, slowly swaying, with a little noise every ten seconds."""
         base = BASE[self.kind] if self.base is None else self.base
+        if self.steady is not None and at <= self.steady:
+            return base
         age = (at - self.began).total_seconds()
         phase = self._random("phase").random() * 2 * pi
         noise = self._random("noise", int(at.timestamp() // 10)).uniform(-0.5, 0.5)
