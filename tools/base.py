@@ -35,7 +35,8 @@ class Arguments(BaseModel):
 
     def given(self) -> dict[str, JsonValue]:
         """The arguments that were given, none of the defaults: what is shown, journalled and evaluated."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        said = self.model_dump(mode="json", exclude_unset=True)
+        return {key: int(v) if isinstance(v, float) and v.is_integer() else v for key, v in said.items()}
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,14 @@ class OperationTool(Tool[A]):
         """What it did, as one sentence: "bert-tune runs on a100-03."."""
 
     async def preview(self, ctx: Context, args: A) -> Card | None:
-        from tools.outcome import card, failure
+        from tools.outcome import card, failure, longest_run
 
         try:
             outcome = await ctx.client.preview(self.operation(ctx, args))
+            longest = await longest_run(ctx, outcome) if self.risk is Risk.D else 0
         except ClusterError as error:
             return Card(plan=None, digest="", refusal=failure(ctx, error))
-        return card(ctx, self, args, outcome)
+        return card(ctx, self, args, outcome, longest)
 
     async def perform(self, ctx: Context, args: A, key: str | None, expect: str | None) -> Result:
         from tools.outcome import result

@@ -28,8 +28,17 @@ HEAVY_SECONDS = 3 * 3600
 """So does stopping work that has run longer than this."""
 
 
-def card(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome) -> Card:
-    """The plan that people see, or the refusal when the preview was refused."""
+async def longest_run(ctx: Context, outcome: Outcome) -> float:
+    """Seconds that the longest of the sessions to be stopped has run; looked up only where `card` can't tell without."""
+    stopped = {e.target for e in outcome.effects if e.kind in ("stops", "restarts")}
+    if outcome.refused or len(stopped) > HEAVY_SESSIONS:
+        return 0
+    sessions = [await ctx.client.session(name) for name in sorted(stopped)]
+    return max(((ctx.now - s.started).total_seconds() for s in sessions if s.started), default=0)
+
+
+def card(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome, longest: float = 0) -> Card:
+    """The plan that people see, or the refusal when the preview was refused. `longest`: see `longest_run`."""
     if outcome.refused:
         return Card(plan=None, digest=outcome.digest, refusal=refusal(ctx, outcome.refused))
     plan = Plan(
@@ -38,7 +47,7 @@ def card(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome) -> Car
         effects=[_line(ctx, e) for e in outcome.effects[:SHOWN_EFFECTS]],
         warnings=_warnings(ctx, outcome),
         undo=ctx.say(outcome.undo) if outcome.undo else None,
-        type_word=_type_word(tool.risk, outcome),
+        type_word=_type_word(tool.risk, outcome, longest, ctx.user),
     )
     return Card(plan=plan, digest=outcome.digest)
 
@@ -139,25 +148,16 @@ def _left(ctx: Context, left: Resources) -> str:
     return amounts(ctx, left) if (left.gpu or left.cpu or left.memory) else ctx.say(S("nothing"))
 
 
-def _type_word(risk: Risk, outcome: Outcome) -> str | None:
+def _type_word(risk: Risk, outcome: Outcome, longest: float, user: str) -> str | None:
     """The word to type for heavy ones: other people's work, many sessions, long work."""
     ended = [e for e in outcome.effects if e.kind in ("stops", "lost", "removes", "restarts")]
     if risk is not Risk.D or not ended:
         return None
     stopped = {e.target for e in ended}
-    foreign = any(e.owner for e in ended)
-    if not (foreign or len(stopped) > HEAVY_SESSIONS or _long(ended)):
+    foreign = any(e.owner not in (None, user) for e in ended)
+    if not (foreign or len(stopped) > HEAVY_SESSIONS or longest > HEAVY_SECONDS):
         return None
     return next(iter(stopped)) if len(stopped) == 1 else _verb(outcome.operation)
-
-
-def _long(ended: Sequence[Effect]) -> bool:
-    """Whether an effect says (`seconds` among its parameters) that long work is stopped."""
-    return any(_number(e.message.params.get("seconds")) > HEAVY_SECONDS for e in ended)
-
-
-def _number(value: str | int | float | None) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _verb(operation: Operation) -> str:

@@ -27,7 +27,7 @@ from tools.linking.times import read_since, read_time
 from tools.outcome import failure, unfit
 from tools.questions import choices, unknown, which
 
-_ME = set("me my mine i myself self 나 내 내거 내꺼 나의 저 제 제거 저의 본인 나한테 내것".split())
+_ME = {"me", "my", "mine", "i", "myself", "self", "나", "내", "내거", "내꺼", "나의", "저", "제", "제거", "저의", "본인", "나한테", "내것"}
 _LIVE = {
     SessionState.HELD,
     SessionState.PENDING,
@@ -300,7 +300,7 @@ class _Linking:
         return await self._one_of(argument, noun, said, found, ids)
 
     async def _one_of(self, argument: str, noun: Noun, said: str, found: Match, ids: list[str]) -> str:
-        """Several sessions fit: live ones go before ended ones; the names, or for equal names the ids, are the choices."""
+        """Several sessions fit: live ones go first; the names, or for equal names the ids, are the choices."""
         live = await self._live(ids[:50])
         names = self._ctx.names.sessions
         left = live or ids

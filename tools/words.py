@@ -22,13 +22,17 @@ Language = Literal["en", "ko"]
 PACKAGES = ("cluster", "tools", "helmsman")
 """Whose sentences people read."""
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
+_SPAN_WORDS = {"d": "일", "h": "시간", "min": "분", "s": "초"}
+_SPAN_PART = re.compile(r"(\d+) (d|h|min|s)\b")
+_SPAN = re.compile(rf"{_SPAN_PART.pattern}( {_SPAN_PART.pattern})?")
 _CATALOGUE = "locale/ko/LC_MESSAGES/helmsman.po"
 
 
 def say(sentence: Sentence, language: Language = "en") -> str:
     """The sentence in that language; English where there is no translation."""
-    text = _korean().gettext(sentence.text) if language == "ko" else sentence.text
-    return text.format(**{name: _plain(value) for name, value in sentence.params.items()})
+    if language == "en":
+        return sentence.text.format(**{name: _plain(value) for name, value in sentence.params.items()})
+    return _korean().gettext(sentence.text).format(**{n: _in_korean(n, v) for n, v in sentence.params.items()})
 
 
 def speaker(language: Language) -> Callable[[Sentence], str]:
@@ -44,6 +48,15 @@ def language_of(text: str) -> Language:
 def _plain(value: Param) -> Param:
     """4.0 as 4, so that amounts read as people write them."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+
+
+def _in_korean(name: str, value: Param) -> Param:
+    """A state or a length of time that the cluster put into a sentence as English words, in Korean too."""
+    if not isinstance(value, str):
+        return _plain(value)
+    if name in ("state", "status"):
+        return _korean().gettext(value)
+    return _SPAN_PART.sub(lambda m: m[1] + _SPAN_WORDS[m[2]], value) if _SPAN.fullmatch(value) else value
 
 
 @cache

@@ -53,7 +53,8 @@ def read_size(said: str) -> str | None:
     """A size with a binary unit ("64g"); None when the words are no size or have no unit."""
     text = " ".join(said.casefold().replace(",", "").split())
     for unit, pattern in _SIZES:
-        if (match := pattern.fullmatch(text)) and (count := read_number(match[1])) is not None:
+        count = read_number(match[1]) if (match := pattern.fullmatch(text)) else None
+        if count is not None and count >= 0:
             return _canonical_size(count, unit)
     return None
 
@@ -122,6 +123,7 @@ def _of_parts(match: re.Match[str]) -> float:
 def _summed(text: str) -> float | None:
     """ "1h30m", "two hours and ten minutes", "an hour and a half", "1시간 반", "week"."""
     total, at = 0.0, 0
+    text = re.sub(r"\band (?!a? ?half)", "", text)
     text = re.sub(r"^(hour|day|minute|week|month)\b", r"a \1", text)
     while at < len(text):
         match = _STEP.match(text, at)

@@ -124,7 +124,7 @@ def _sino(text: str) -> float | None:
 def _below_ten_thousand(text: str) -> int | None:
     total, digit = 0, None
     for token in re.findall(r"\d+|.", text):
-        if token.isdigit():
+        if token.isdecimal():
             digit = int(token)
         elif token in _SINO:
             digit = _SINO[token]

@@ -82,7 +82,7 @@ def read_time(said: str, now: datetime, toward: Toward = "ahead") -> str | None:
 def read_since(said: str, now: datetime) -> str | None:
     """For looking back: a duration ("24h") where one was said, else a time."""
     text = said.strip()
-    if (span := read_duration(text)) is not None:
+    if not re.fullmatch(r"\d\d?:\d\d", text) and (span := read_duration(text)) is not None:
         return span
     return read_time(re.sub(r"^(?:since|after|from|starting)\s+", "", text, flags=re.I), now, "back")
 
