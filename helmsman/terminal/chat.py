@@ -86,14 +86,19 @@ class Chat:
 
     async def _open(self, opener: Opener) -> None:
         try:
-            opened = await opener()
+            await self.attach(await opener())
         except (HelmsmanError, ClusterError) as e:
-            self.tell(e.sentence, "bad")
-            self.exit_code = getattr(e, "exit_code", 5)
-            self.waiting.clear()
-            self.screen.leave()
-            return
-        await self.attach(opened)
+            self._give_up(e.sentence, getattr(e, "exit_code", 5))
+        except Exception as e:
+            log.exception("opening failed")
+            self._give_up(_bug(e), 5)
+
+    def _give_up(self, sentence: Sentence, code: int) -> None:
+        """There is nothing to talk to: say why, and leave."""
+        self.tell(sentence, "bad")
+        self.exit_code = code
+        self.waiting.clear()
+        self.screen.leave()
 
     async def attach(self, opened: Opened, greet: bool = True) -> None:
         """Go on with this conversation: greet, tell what was said before, and follow its events from there."""
@@ -391,7 +396,7 @@ class Chat:
 def _bug(error: Exception) -> Sentence:
     """For what nobody foresaw."""
     return S(
-        "Helmsman failed at this ({kind}: {what}); nothing more was done. The conversation goes on; please report it.",
+        "Helmsman itself failed at this ({kind}: {what}); nothing more was done. Its log has the details.",
         kind=type(error).__name__,
         what=str(error),
     )

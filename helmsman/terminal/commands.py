@@ -83,7 +83,7 @@ async def _model(chat: "Chat", argument: str) -> None:
     if not argument:
         rows = [_row("→" if each.current else "", each.name, each.about) for each in models]
         note = chat.look.say(S("/model NAME switches."))
-        _table(chat, S("Models"), [S(""), S("name"), S("where")], rows, note)
+        _table(chat, S("Models"), [None, S("name"), S("where")], rows, note)
         return
     name = _only(argument, [each.name for each in models], S("model"), chat)
     await host.use_model(name)
@@ -129,7 +129,7 @@ async def _history(chat: "Chat", argument: str) -> None:
     rows = [_audit_row(entry, chat) for entry in page.items]
     note = chat.look.say(S("Say “undo” to put back the last one, or “undo ID” for another."))
     title = S("{shown} of your {total} changes, newest first", shown=len(page.items), total=page.total)
-    _table(chat, title, [S("id"), S("when"), S("what"), S("on"), S("result")], rows, note)
+    _table(chat, title, [S("id"), S("when"), S("action"), S("target"), S("result")], rows, note)
 
 
 def _audit_row(entry: AuditEntry, chat: "Chat") -> list[Cell]:
@@ -237,7 +237,7 @@ def _row(*texts: str) -> list[Cell]:
     return [Cell(text=one_line(text)) for text in texts]
 
 
-def _table(chat: "Chat", title: Sentence, columns: list[Sentence], rows: list[list[Cell]], note: str) -> None:
+def _table(chat: "Chat", title: Sentence, columns: list[Sentence | None], rows: list[list[Cell]], note: str) -> None:
     look = chat.look
-    headings = [look.say(column) if column.text else "" for column in columns]
+    headings = [look.say(column) if column else "" for column in columns]
     chat.screen.show(render(Table(title=look.say(title), columns=headings, rows=rows, note=note), look))

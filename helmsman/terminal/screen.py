@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 
-from prompt_toolkit.application import in_terminal
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.document import Document
 from prompt_toolkit.filters import Condition
@@ -89,6 +88,9 @@ class TerminalScreen:
         self._aside = ""
         self._pending: list[str] = []
         self._wake = asyncio.Event()
+        self._no_editor = asyncio.Event()
+        """Cleared while the person's editor has the terminal."""
+        self._no_editor.set()
         self._session: PromptSession[None] = PromptSession(
             message=self._message,
             placeholder=self._placeholder,
@@ -98,7 +100,7 @@ class TerminalScreen:
             completer=ChatCompleter(self._names, lambda: self._chat.look),
             complete_while_typing=Condition(lambda: self._buffer.text.startswith("/")),
             key_bindings=self._keys(),
-            enable_open_in_editor=True,
+            enable_suspend=True,
             tempfile_suffix=lambda: ".toml" if self._chat.editing else ".txt",
             style=STYLE,
             color_depth=None if color else ColorDepth.DEPTH_1_BIT,
@@ -155,14 +157,23 @@ class TerminalScreen:
     # ── printing ─────────────────────────────────────────────────────────────────────────────────
 
     async def _write(self) -> None:
-        """Print what is pending, above the prompt, all of it in one redraw."""
+        """Print what is pending, above the prompt, all of it in one redraw.
+
+        Not by prompt-toolkit's `in_terminal`: that turns the terminal's own line editing on for a moment, and what is
+        typed just then would be echoed, a pasted CR LF doubled, and a Ctrl+D taken for the end of all input.
+        """
+        app = self._session.app
         while True:
             await self._wake.wait()
+            await self._no_editor.wait()
             self._wake.clear()
-            async with in_terminal():
-                self.flush()
+            app.renderer.erase()
+            self.flush()
+            app.renderer.request_absolute_cursor_position()
+            app.invalidate()
 
     def flush(self) -> None:
+        """Write what is pending to where the cursor is."""
         text, self._pending = "".join(self._pending), []
         output = self._session.app.output
         output.write_raw(text)
@@ -228,6 +239,7 @@ class TerminalScreen:
         typing = Condition(lambda: self._session.app.layout.has_focus(self._buffer))
         keys.add("enter", filter=typing)(lambda event: event.current_buffer.validate_and_handle())
         keys.add("escape", "enter", filter=typing)(lambda event: event.current_buffer.insert_text("\n"))
+        keys.add("c-x", "c-e", filter=typing)(self._open_editor)
         keys.add("c-c", filter=typing)(self._interrupt)
         keys.add("<sigint>")(self._interrupt)
         nothing_typed = Condition(lambda: not self._buffer.text)
@@ -244,6 +256,12 @@ class TerminalScreen:
         chat.look = chat.look.resized()
         chat.submit(text)
         return True
+
+    def _open_editor(self, event: KeyPressEvent) -> None:
+        """The line in $VISUAL or $EDITOR; it is taken when the editor ends."""
+        self._no_editor.clear()
+        editing = event.current_buffer.open_in_editor(validate_and_handle=True)
+        editing.add_done_callback(lambda done: self._no_editor.set())
 
     def _interrupt(self, event: KeyPressEvent) -> None:
         if self._chat.interrupt(has_text=bool(self._buffer.text)):

@@ -22,6 +22,11 @@ Script = Callable[["ScriptedConversation", str], Awaitable[None]]
 """Plays one turn for a line: `emit`s events, may `ask` and go on with the decision."""
 
 
+def _plain(text: str) -> Sentence:
+    """A sentence of the script's; it isn't for the translators."""
+    return Sentence(text=text)
+
+
 @dataclass
 class ScriptedConversation:
     """Behaves like `helmsman.session.Session`, with a script in the place of model and cluster."""
@@ -67,7 +72,7 @@ class ScriptedConversation:
 
     async def send(self, text: str, face: str) -> None:
         if self._turn and not self._open:
-            raise Busy(Sentence(text="Another turn is running."))
+            raise Busy(_plain("Another turn is running."))
         await self.emit(UserSaid(text=text, face=face))
         if self._open:
             self._answer(text)
@@ -86,7 +91,7 @@ class ScriptedConversation:
         edited: dict[str, dict[str, Any]] | None = None,
     ) -> None:
         if not isinstance(self._open, PlanShown) or (question, digest) != (self._open.question, self._open.digest):
-            raise Stale(Sentence(text="That question has been answered already."))
+            raise Stale(_plain("That question has been answered already."))
         decided = Decided(question=question, decision=decision, comment=comment, face=face)
         self.decided.append(decided)
         self.edited = edited
@@ -158,7 +163,7 @@ class ScriptedCluster:
     async def logs(self, ref: str, tail: int | None = 100, offset: int | None = None) -> LogPage:
         data = self.output.get(ref)
         if data is None:
-            raise HelmsmanError(Sentence(text=f"There is no session {ref}."))
+            raise HelmsmanError(_plain(f"There is no session {ref}."))
         piece = data[offset:] if offset is not None else b"\n".join(data.split(b"\n")[-(tail or 0) - 1 :])
         text = piece.decode(errors="replace")
         return LogPage(session=ref, text=text, next_offset=len(data), finished=ref in self.ended)
@@ -189,7 +194,7 @@ class ScriptedHost:
 
     async def allow(self, tool: str, pattern: str | None) -> Approval:
         if tool == "terminate_sessions":
-            raise HelmsmanError(Sentence(text=f"{tool} destroys work, so it always asks."))
+            raise HelmsmanError(_plain(f"{tool} destroys work, so it always asks."))
         self.allowed.append(Approval(f"p-{len(self.allowed) + 1}", tool, pattern))
         return self.allowed[-1]
 

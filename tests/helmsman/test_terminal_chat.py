@@ -272,7 +272,7 @@ async def test_an_answer_that_only_repeats_the_result_is_not_said_twice(desk: De
 async def test_a_mistake_inside_is_one_sentence_and_the_chat_goes_on(desk: Desk) -> None:
     desk.conversation.script = _fails
     printed = await desk.say("anything")
-    assert "Helmsman failed at this (ZeroDivisionError: division by zero)" in printed
+    assert "Helmsman itself failed at this (ZeroDivisionError: division by zero)" in printed
     assert "Traceback" not in printed
     desk.conversation.script = stage().script
     assert "You said: hello" in await desk.say("hello")
@@ -392,3 +392,16 @@ async def test_a_standing_approval_is_said_when_it_answers(desk: Desk) -> None:
 def test_the_scripted_host_is_a_host() -> None:
     made: ScriptedHost = host()
     assert made.user == "minho"
+
+
+async def test_a_mistake_while_opening_is_a_sentence_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    async def opener() -> Opened:
+        raise ZeroDivisionError("nothing there")
+
+    paper = Paper()
+    chat = Chat(paper, Look())
+    chat.start(opener)
+    await chat.idle()
+    assert "Helmsman itself failed at this (ZeroDivisionError: nothing there)" in paper.printed
+    assert (paper.left, chat.exit_code) == (True, 5)
+    await chat.close()

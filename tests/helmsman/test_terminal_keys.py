@@ -163,3 +163,10 @@ def test_a_pipe_is_read_line_by_line_and_answered_in_plain_text(tmp_path: Path) 
         "There is no command /nonsense. There are: /help, /show, /follow, /history, /approvals, /model, /new,\n"
         "/resume, /quit.\n"
     )
+
+
+def test_what_goes_wrong_inside_is_in_the_log_and_not_on_the_screen(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.sees("Ctrl+D leaves").keys("fail\r").sees("Helmsman itself failed at this").keys("\x04")
+    assert terminal.ends() == 0
+    assert "Traceback" not in terminal.seen
+    assert "ZeroDivisionError" in (tmp_path / "state" / "chat.log").read_text()
