@@ -52,8 +52,8 @@ def how_to_answer(plans: list[Plan]) -> Sentence:
     """The keys of a card."""
     word = word_to_type(plans)
     if word:
-        return S("Type {word} to do it · n no · n and why: no, with a comment · e edit", word=word)
-    return S("y yes · n no · n and why: no, with a comment · e edit")
+        return S("Type {word} to do it · n no (or n and why) · e edit", word=word)
+    return S("y yes · n no (or n and why) · e edit")
 
 
 def _plan(plan: Plan, look: Look) -> list[RenderableType]:

@@ -189,8 +189,8 @@ def test_a_plan_card_says_what_happens_to_whom_and_that_it_is_final() -> None:
         "│ ! 3 h of work are lost.                  │\n"
         "│ This can't be undone.                    │\n"
         "│                                          │\n"
-        "│ Type resnet-sweep to do it · n no · n    │\n"
-        "│ and why: no, with a comment · e edit     │\n"
+        "│ Type resnet-sweep to do it · n no (or n  │\n"
+        "│ and why) · e edit                        │\n"
         "╰──────────────────────────────────────────╯\n"
     )
 

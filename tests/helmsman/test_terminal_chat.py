@@ -105,7 +105,7 @@ async def test_a_plan_is_shown_and_a_yes_carries_it_out(desk: Desk) -> None:
         "│ • Of your quota 6 GPUs and 30 cores are left                                 │\n"
         "│ To put it back: stop bert-tune                                               │\n"
         "│                                                                              │\n"
-        "│ y yes · n no · n and why: no, with a comment · e edit                        │\n"
+        "│ y yes · n no (or n and why) · e edit                                         │\n"
         "╰──────────────────────────────────────────────────────────────────────────────╯\n"
         "→ yes\n"
         "bert-tune started on a100-01.\n"
