@@ -43,9 +43,8 @@ def card(plans: list[Plan], look: Look, moved: bool = False, keys: bool = False)
 
 
 def word_to_type(plans: list[Plan]) -> str | None:
-    """What has to be typed instead of a plain yes; the words of all plans that want one, once each."""
-    words = dict.fromkeys(one_line(plan.type_word).strip() for plan in plans if plan.type_word)
-    return " ".join(words) or None
+    """What has to be typed instead of a plain yes: the word of the first plan that wants one."""
+    return next((one_line(plan.type_word).strip() for plan in plans if plan.type_word), None)
 
 
 def how_to_answer(plans: list[Plan]) -> Sentence:

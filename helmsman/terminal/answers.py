@@ -6,7 +6,7 @@ from typing import Literal
 
 from helmsman.events import Asked, PlanShown
 from helmsman.render import word_to_type
-from helmsman.replies import pick, yes_or_no
+from helmsman.replies import normal, pick, yes_or_no
 
 HANGUL_KEYS = {"ㅛ": "y", "ㅜ": "n", "ㄷ": "e"}
 """What the keys y, n and e give while the keyboard is switched to Hangul."""
@@ -27,7 +27,7 @@ def read_answer(line: str, question: PlanShown) -> Answer:
     """What `line` says to a plan card. A card with a word takes that word, and no plain yes."""
     text = HANGUL_KEYS.get(line.strip(), line.strip())
     word = word_to_type([call.plan for call in question.calls])
-    if word and text.lower() == word.lower():
+    if word and normal(text) == normal(word):
         return Answer("yes")
     if text.lower() in EDIT:
         return Answer("edit")

@@ -195,13 +195,17 @@ def test_a_plan_card_says_what_happens_to_whom_and_that_it_is_final() -> None:
     )
 
 
-def test_several_plans_share_one_box_and_want_each_word_once() -> None:
-    stop = Plan(title="Stop a", risk="D", type_word="terminate")
-    more = Plan(title="Stop b", risk="D", type_word="terminate")
-    drawn = card([stop, more, Plan(title="Drain c", risk="D", type_word="c")], PLAIN)
+def test_several_plans_share_one_box_and_want_one_word() -> None:
+    plans = [
+        Plan(title="Start a", risk="W"),
+        Plan(title="Stop b", risk="D", type_word="b"),
+        Plan(title="Stop c", risk="D"),
+    ]
+    drawn = card(plans, PLAIN)
     assert drawn.count("╭") == 1
-    assert drawn.index("Stop a") < drawn.index("Stop b") < drawn.index("Drain c")
-    assert word_to_type([stop, more, Plan(title="Drain c", risk="D", type_word="c")]) == "terminate c"
+    assert drawn.index("Start a") < drawn.index("Stop b") < drawn.index("Stop c")
+    assert word_to_type(plans) == "b"
+    assert word_to_type(plans[:1]) is None
 
 
 def test_without_unicode_the_drawing_is_ascii() -> None:
