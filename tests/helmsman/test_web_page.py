@@ -362,6 +362,34 @@ async def test_a_broken_stream_goes_on_where_it_was(page: Page, served: Served) 
     await expect(page.locator(".said p")).to_have_text(["one", "two", "three"])
 
 
+async def test_a_server_that_was_away_is_found_again_where_it_was(page: Page, served: Served) -> None:
+    await say(page, "one")
+    await expect(page.get_by_text("heard one")).to_be_visible()
+    stage = await stage_of(page, served)
+    await page.route("**/events*", lambda route: route.fulfill(status=404))
+    async with page.expect_response("**/events*"):
+        stage.breaks.set()
+        await stage.send("two", "terminal")
+    await expect(page.locator("#connection")).to_have_text("Connection lost; trying again")
+    await stage.send("three", "terminal")
+    await page.unroute("**/events*")
+    await expect(page.get_by_text("heard three")).to_be_visible()
+    await expect(page.locator(".said p")).to_have_text(["one", "two", "three"])
+    await expect(page.locator("#connection")).to_be_empty()
+
+
+async def test_a_page_whose_cookie_is_no_longer_valid_says_what_to_do(chromium: Browser, served: Served) -> None:
+    context = await chromium.new_context(locale="en-US")
+    page = await context.new_page()
+    await page.goto(served[1][-1])
+    await page.get_by_role("button", name="New conversation").click()
+    await context.clear_cookies()
+    await say(page, "hello")
+    await expect(page.get_by_role("alert")).to_contain_text("Start helmsman web again and open the link")
+    await expect(page.get_by_label("Your request")).to_have_value("hello")
+    await context.close()
+
+
 async def test_conversations_are_listed_and_opened_again(page: Page) -> None:
     await say(page, "the first of two")
     await expect(page.get_by_text("heard the first of two")).to_be_visible()

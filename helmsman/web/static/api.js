@@ -23,6 +23,7 @@ async function call(path, body) {
   return answer;
 }
 
+const RETRY_MS = 1000;
 const of = (thread) => `/api/threads/${encodeURIComponent(thread)}`;
 
 export const api = {
@@ -51,7 +52,6 @@ export function follow(thread, on) {
     source.onopen = () => on.state("connected");
     source.onmessage = (message) => {
       const event = JSON.parse(message.data);
-      if (event.seq <= after) return;
       after = event.seq;
       on.event(event);
     };
@@ -65,7 +65,7 @@ export function follow(thread, on) {
   const retry = async () => {
     const refused = await api.threads().then(() => null, (problem) => problem);
     if (refused?.status === 401) on.state("signedOut");
-    else again = setTimeout(open, 2000);
+    else again = setTimeout(open, RETRY_MS);
   };
 
   on.state("connecting");
