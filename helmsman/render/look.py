@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from typing import IO, Any, Literal
 
@@ -55,11 +55,6 @@ class Look:
             language=language,
             unicode=encoding.replace("-", "").startswith("utf"),
         )
-
-    def resized(self) -> "Look":
-        """The same look at the terminal's width of now."""
-        size = shutil.get_terminal_size((self.width, self.height))
-        return replace(self, width=max(LOWEST_WIDTH, size.columns), height=size.lines)
 
     def say(self, sentence: Sentence) -> str:
         """Put it into the reader's language."""

@@ -17,7 +17,7 @@ from typing import Protocol
 from cluster.errors import ClusterError
 from cluster.sentence import S, Sentence
 from helmsman.conversation import Conversation
-from helmsman.errors import HelmsmanError
+from helmsman.errors import Busy, HelmsmanError
 from helmsman.events import Asked, CallEnded, Event, PlanShown
 from helmsman.render import Look, clean
 from helmsman.terminal import answers, commands, edit
@@ -209,7 +209,15 @@ class Chat:
             self._answer(answers.read_answer(line, question), line, question, conversation)
             return
         text = answers.read_choice(line, question) if isinstance(question, Asked) else line
-        self._run_turn(conversation.send(text, self.face), S("thinking"))
+        self._run_turn(self._send(conversation, text), S("thinking"))
+
+    async def _send(self, conversation: Conversation, text: str) -> None:
+        """Send; a line that came while another face's turn ran is given back."""
+        try:
+            await conversation.send(text, self.face)
+        except Busy:
+            self.screen.put(text)
+            raise
 
     def _answer(self, answer: answers.Answer, line: str, question: PlanShown, conversation: Conversation) -> None:
         if answer.kind == "word_wanted":
@@ -217,7 +225,7 @@ class Chat:
         elif answer.kind == "edit":
             self._begin_edit(question)
         elif answer.kind == "say":
-            self._run_turn(conversation.send(line, self.face), S("thinking"))
+            self._run_turn(self._send(conversation, line), S("thinking"))
         else:
             decide = conversation.decide(question.question, question.digest, answer.kind, self.face, answer.comment)
             self._run_turn(decide, S("working"))

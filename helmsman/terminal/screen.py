@@ -13,6 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from cluster.models import Names
 from cluster.sentence import S, Sentence
 from helmsman.events import Asked, PlanShown
 from helmsman.render import how_to_answer
+from helmsman.render.look import LOWEST_WIDTH
 from helmsman.terminal.chat import Chat
 from helmsman.terminal.completion import ChatCompleter
 
@@ -195,6 +197,8 @@ class TerminalScreen:
 
     def _message(self) -> StyleAndTextTuples:
         chat = self._chat
+        size = self._session.app.output.get_size()
+        chat.look = replace(chat.look, width=max(LOWEST_WIDTH, size.columns), height=size.rows)
         parts: StyleAndTextTuples = []
         if tail := chat.story.tail(LIVE_LINES):
             parts += [*to_formatted_text(ANSI(tail)), ("", "\n")]
@@ -253,7 +257,6 @@ class TerminalScreen:
         if text.strip() and not isinstance(chat.story.question, PlanShown):
             buffer.append_to_history()
         buffer.reset()
-        chat.look = chat.look.resized()
         chat.submit(text)
         return True
 

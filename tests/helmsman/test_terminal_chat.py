@@ -405,3 +405,12 @@ async def test_a_mistake_while_opening_is_a_sentence_and_leaves(capsys: pytest.C
     assert "Helmsman itself failed at this (ZeroDivisionError: nothing there)" in paper.printed
     assert (paper.left, chat.exit_code) == (True, 5)
     await chat.close()
+
+
+async def test_a_line_that_came_while_another_face_was_at_it_is_given_back(desk: Desk) -> None:
+    elsewhere = asyncio.create_task(desk.conversation.send("slow", "web"))
+    await desk.until(lambda: desk.chat.doing == "draining a100-02")
+    assert "Another turn is running." in await desk.say("what is running?")
+    assert desk.paper.input == "what is running?"
+    await desk.conversation.stop()
+    await elsewhere

@@ -170,3 +170,9 @@ def test_what_goes_wrong_inside_is_in_the_log_and_not_on_the_screen(terminal: Te
     assert terminal.ends() == 0
     assert "Traceback" not in terminal.seen
     assert "ZeroDivisionError" in (tmp_path / "state" / "chat.log").read_text()
+
+
+def test_a_resized_terminal_is_drawn_to_its_new_width(terminal: Terminal) -> None:
+    terminal.sees("Ctrl+D leaves")
+    terminal.child.setwinsize(40, 60)
+    terminal.keys("start\r").sees("╭─ Plan " + "─" * 51 + "╮\n").keys("n\r").sees("Nothing was done")
