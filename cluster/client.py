@@ -55,7 +55,7 @@ class Client:
 
     @classmethod
     def connect(cls, url: str, token: str, transport: httpx.AsyncBaseTransport | None = None) -> "Client":
-        """`transport` e.g. `httpx.ASGITransport(app)` for in-process, `httpx.AsyncHTTPTransport(uds=…)` for a socket."""
+        """`transport`: e.g. `httpx.ASGITransport(app)` for in-process."""
         headers = {"Authorization": f"Bearer {token}"}
         timeout = httpx.Timeout(30, connect=3)
         return cls(httpx.AsyncClient(base_url=url, headers=headers, transport=transport, timeout=timeout))
@@ -177,5 +177,9 @@ def _problem(reply: httpx.Response) -> errors.ClusterError:
         return kind(sentence, body.get("candidates"))
     except (ValueError, KeyError):
         return errors.ClusterError(
-            S("The server answered {status} to {path}; its log says why.", status=reply.status_code, path=reply.url.path)
+            S(
+                "The server answered {status} to {path}; its log says why.",
+                status=reply.status_code,
+                path=reply.url.path,
+            )
         )

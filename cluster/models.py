@@ -203,9 +203,9 @@ class QuotaUse(Model):
 class ResourceGroup(Model):
     name: str
     policy: Literal["fifo", "lifo", "drf", "fair_share"] = "fifo"
-    selector: Literal[
-        "concentrated", "dispersed", "round_robin", "least_fragmentation", "least_power", "coolest"
-    ] = "concentrated"
+    selector: Literal["concentrated", "dispersed", "round_robin", "least_fragmentation", "least_power", "coolest"] = (
+        "concentrated"
+    )
     backfill: bool = False
     preemption: bool = False
     nodes: int = 0
@@ -397,7 +397,18 @@ class Effect(Model):
     """One consequence of an operation, shown before it is done and true after it."""
 
     kind: Literal[
-        "starts", "waits", "held", "stops", "restarts", "delayed", "sooner", "changes", "creates", "removes", "restores", "lost"
+        "starts",
+        "waits",
+        "held",
+        "stops",
+        "restarts",
+        "delayed",
+        "sooner",
+        "changes",
+        "creates",
+        "removes",
+        "restores",
+        "lost",
     ]
     target: str
     """Name of what is touched (`resnet-sweep`, `a100-03`)."""
@@ -409,7 +420,7 @@ class Effect(Model):
 
 
 class Outcome(Model):
-    """What an operation did, or would do (`dry_run`). A refusal is an outcome too: `refused` is not empty, nothing changed."""
+    """What an operation did, or would do (`dry_run`). A refusal is one too: `refused` is not empty, nothing changed."""
 
     operation: Operation
     dry_run: bool
@@ -428,7 +439,7 @@ class Outcome(Model):
 
 
 class OperationRequest(Model):
-    """Body of POST /v1/operations. With `expect`, it is only done if its effects still have that digest (else `state_changed`)."""
+    """Body of POST /v1/operations. With `expect`: only if its effects still have that digest (else `state_changed`)."""
 
     operation: Operation
     dry_run: bool = False
@@ -471,7 +482,7 @@ class NodeInfo(Model):
 
 
 class WorkId(Model):
-    """One try at running one rank of a session. A session that is tried again has a higher attempt; an old one is fenced."""
+    """One try at running one rank of a session. A session tried again has a higher attempt; an old one is fenced."""
 
     session: str
     attempt: int

@@ -1,4 +1,4 @@
-"""A sentence for people: an English template and its parameters, kept apart so that it can be said in another language."""
+"""A sentence for people: an English template and its parameters, kept apart so that it can be translated."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,6 @@ class Sentence(BaseModel):
         return self.text.format(**self.params)
 
 
-def S(text: str, /, **params: Param) -> Sentence:  # noqa: N802 - the marker that the translation test looks for
+def S(text: str, /, **params: Param) -> Sentence:
     """Mark `text` as a sentence for people; the literal is the key in `tools/locale`."""
     return Sentence(text=text, params=params)

@@ -1,0 +1,88 @@
+"""Opening the database: SQLite in WAL mode, brought up to date by Alembic."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from cluster.errors import StorageFull, Unavailable
+from cluster.sentence import S
+
+PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
+
+
+class Database:
+    """One SQLite file. Writers come one after another (`write`), readers see the last commit (`read`)."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._session = async_sessionmaker(engine, expire_on_commit=False)
+        self._writing = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, path: Path) -> "Database":
+        """Create or migrate the file at `path`; raises `Unavailable` when it can't be used."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+            event.listen(engine.sync_engine, "connect", _prepare)
+            async with engine.begin() as connection:
+                await connection.run_sync(migrate)
+        except (OSError, OperationalError, sqlite3.Error) as e:
+            why = str(e.__cause__ or e)
+            raise Unavailable(
+                S(
+                    "The cluster's database {path} can't be opened ({why}). Check that its folder is writable.",
+                    path=str(path),
+                    why=why,
+                )
+            ) from e
+        return cls(engine)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncSession]:
+        async with self._session() as db:
+            yield db
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that has the write lock from its start; commits at the end, rolls back on any exception."""
+        async with self._writing, self._session() as db:
+            try:
+                await db.execute(text("BEGIN IMMEDIATE"))
+                yield db
+                await db.commit()
+            except OperationalError as e:
+                await db.rollback()
+                if "disk is full" in str(e) or "disk I/O" in str(e):
+                    raise StorageFull(
+                        S("The disk of the cluster's database is full. Nothing was changed; free some space.")
+                    ) from e
+                raise
+
+
+def _prepare(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # we say BEGIN ourselves
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def migrate(connection: Any) -> None:
+    """Bring the schema up to date (Alembic, batch mode)."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

@@ -1,0 +1,91 @@
+"""Taking back what was done: the journal's inverse, run as an operation of its own."""
+
+from typing import Any
+
+from sqlalchemy import select
+
+from cluster import access
+from cluster.db.tables import AuditRow
+from cluster.errors import NotAllowed, NotFound
+from cluster.models import DeleteFolder, Reason, SessionState, TerminateSessions, Undo
+from cluster.operations import folders, nodes, sessions
+from cluster.sentence import S
+from cluster.transaction import Done, Refused, Transaction
+
+
+async def undo(tx: Transaction, op: Undo) -> Done:
+    """The asking person's last operation that can be taken back, or the one named."""
+    row = await _last(tx) if op.action is None else await _named(tx, op.action)
+    done = await _run(tx, dict(row.inverse or {}))
+    row.undone_by = -1  # the audit row of this undo, filled in when it is written
+    done.targets = [audit_id(row.id), *done.targets]
+    done.undo, done.inverse = None, None
+    return done
+
+
+def audit_id(number: int) -> str:
+    return f"a-{number:04d}"
+
+
+async def _last(tx: Transaction) -> AuditRow:
+    query = (
+        select(AuditRow)
+        .where(AuditRow.user == tx.user.name, AuditRow.undone_by.is_(None), AuditRow.action != "undo")
+        .order_by(AuditRow.id.desc())
+        .limit(1)
+    )
+    row = await tx.db.scalar(query)
+    if row is None:
+        raise Refused(Reason(code="not_found", message=S("You have done nothing yet that could be undone.")))
+    return _undoable(row)
+
+
+async def _named(tx: Transaction, ref: str) -> AuditRow:
+    number = ref.removeprefix("a-")
+    row = await tx.db.get(AuditRow, int(number)) if number.isdigit() else None
+    if row is None:
+        raise NotFound(S("There is no action {name}; /history lists them.", name=ref))
+    if row.user != tx.user.name and not access.is_admin(tx.user):
+        raise NotAllowed(S("{name} was done by {user}; only {user} or an admin can undo it.", name=ref, user=row.user))
+    return _undoable(row)
+
+
+def _undoable(row: AuditRow) -> AuditRow:
+    if row.undone_by is not None:
+        raise Refused(Reason(code="conflict", message=S("{name} is undone already.", name=audit_id(row.id))))
+    if row.inverse is None:
+        message = S(
+            "{name} ({action} {targets}) can't be undone.",
+            name=audit_id(row.id),
+            action=row.action,
+            targets=", ".join(row.targets),
+        )
+        raise Refused(Reason(code="conflict", message=message))
+    return row
+
+
+async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
+    match inverse.pop("op"):
+        case "terminate_sessions":
+            return await _stop_again(tx, TerminateSessions.model_validate(inverse))
+        case "delete_folder":
+            return await folders.delete(tx, DeleteFolder.model_validate(inverse))
+        case "_untrash":
+            return await folders.untrash(tx, inverse["folder"])
+        case "_requeue":
+            return await sessions.requeue(tx, inverse["sessions"])
+        case "_set_node":
+            return await nodes.set_status(tx, inverse["node"], inverse["status"], inverse["reason"])
+        case other:
+            raise ValueError(f"the journal holds an unknown inverse {other!r}")
+
+
+async def _stop_again(tx: Transaction, op: TerminateSessions) -> Done:
+    row = await tx.session(op.sessions[0])
+    if row.state in (SessionState.TERMINATED, SessionState.ERROR, SessionState.CANCELLED):
+        raise Refused(
+            Reason(
+                code="conflict", message=S("{name} has ended already; there is nothing to take back.", name=row.name)
+            )
+        )
+    return await sessions.terminate(tx, op)

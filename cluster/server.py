@@ -1,0 +1,125 @@
+"""The server's process: `python -m cluster.server --data DIR [--port N]`. Loopback only.
+
+When it listens, `DIR/server.json` (0600) says where: `{"url", "pid", "user", "user_token", "agent_token"}`; the last
+two are files beside it. They are made at the first start; the database keeps their hashes only.
+"""
+
+import argparse
+import asyncio
+import getpass
+import json
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from cluster.api.app import create_app
+from cluster.clock import WallClock
+from cluster.core import Core
+from cluster.db.tables import GroupRow, MemberRow, ProjectRow, UserRow
+from cluster.errors import ClusterError, Unavailable
+from cluster.sentence import S
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> int:
+    """Serve until SIGTERM. Exit 1 with one sentence on stderr when it can't."""
+    parser = argparse.ArgumentParser(prog="python -m cluster.server", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="where the database, logs and volumes are")
+    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    try:
+        asyncio.run(serve(arguments.data, arguments.port))
+    except ClusterError as e:
+        print(e, file=sys.stderr)  # noqa: T201 - the one sentence for whoever started us
+        return 1
+    return 0
+
+
+async def serve(data: Path, port: int) -> None:
+    """Open the cluster in `data`, listen, and run passes until the server is told to stop."""
+    core = await Core.open(data / "cluster.db", clock=WallClock(), data_dir=data, name="embedded")
+    passes = asyncio.create_task(core.run_forever())
+    try:
+        user = await _first_user(core)
+        listener = _listen(port)
+        config = uvicorn.Config(create_app(core), log_level="warning", timeout_graceful_shutdown=2)
+        server = uvicorn.Server(config)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        _announce(data, url, user)
+        log.info("listening", url=url)
+        await server.serve(sockets=[listener])
+    finally:
+        passes.cancel()
+        await asyncio.gather(passes, return_exceptions=True)
+        await core.close()
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as e:
+        listener.close()
+        why = e.strerror or str(e)
+        raise Unavailable(
+            S("Port {port} can't be used ({why}); choose another with --port.", port=port, why=why)
+        ) from e
+    return listener
+
+
+async def _first_user(core: Core) -> str:
+    """The person on this machine: an admin in project `default`. Made once, with the two tokens."""
+    name = await core.meta("local_user")
+    if name is None:
+        name = _login()
+        async with core.db.write() as db:
+            db.add_all([UserRow(name=name, role="admin"), ProjectRow(name="default"), GroupRow(name="default")])
+            await db.flush()
+            db.add(MemberRow(project="default", user=name))
+        await core.meta("local_user", name)
+    for file, owner in (("user.token", name), ("agent.token", "")):
+        path = core.data_dir / file
+        if not path.exists():
+            write_private(path, await core.token_for(owner))
+    return name
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user{os.getuid()}"
+
+
+def _announce(data: Path, url: str, user: str) -> None:
+    body = {
+        "url": url,
+        "pid": os.getpid(),
+        "user": user,
+        "user_token": str(data / "user.token"),
+        "agent_token": str(data / "agent.token"),
+    }
+    write_private(data / "server.json", json.dumps(body))
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write then rename, readable by the owner only."""
+    aside = path.with_suffix(path.suffix + ".new")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
