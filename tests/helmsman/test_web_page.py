@@ -75,6 +75,9 @@ async def scene(stage: Scripted, text: str) -> None:
         await attack(stage)
     elif text == "which":
         await stage.say(Asked(question="k1", text="Which one?", choices=["bert-a", "bert-b"]))
+    elif text == "twice":
+        await show(stage, Text(title="bert was stopped", text="2 GPUs are free"))
+        await stage.say(Answered(text="bert was stopped\nAsk for more."))
     elif text == "forever":
         await asyncio.Event().wait()
     elif text == "table":
@@ -294,6 +297,12 @@ async def test_markup_in_results_and_lines_stays_text(page: Page) -> None:
     for place in ["td, tbody th", "caption", "dt", "dd", "pre", ".answer", ".said p", ".card h3", ".trace", ".note"]:
         await expect(turns.locator(place).first).to_contain_text(ATTACK)
     assert await page.title() == "● Your decision is needed · Helmsman"
+
+
+async def test_an_answer_does_not_repeat_what_the_result_says(page: Page) -> None:
+    await say(page, "twice")
+    await expect(page.locator(".answer")).to_have_text("Ask for more.")
+    await expect(page.get_by_text("bert was stopped")).to_have_count(1)
 
 
 async def test_the_browser_itself_refuses_markup(context: BrowserContext, served: Served) -> None:

@@ -21,6 +21,8 @@ export class Transcript {
     this.prose = null;
     this.asked = null;
     this.answered = false;
+    /** Sentences that this turn's results have on the screen already. @type {Set<string>} */
+    this.shown = new Set();
     this.live = false;
     /** @type {Map<string, PlanCard>} open plans by question */
     this.plans = new Map();
@@ -44,6 +46,7 @@ export class Transcript {
     this.closeQuestion();
     this.prose = null;
     this.answered = false;
+    this.shown.clear();
     const where = face === "web" ? null : h("span.face", {}, from(face));
     this.turn = h("article.turn", {}, h("header.said", {}, h("span.unseen", {}, t("you")), h("p", {}, text), where));
     this.root.append(this.turn);
@@ -88,6 +91,7 @@ export class Transcript {
     const known = this.calls.get(call.id);
     this.calls.delete(call.id);
     this.working = t("thinking");
+    for (const sentence of sentences(call.view)) this.shown.add(sentence);
     this.add(h(`div.result.result-${call.status}`, {}, render(call.view), h("p.trace", {}, trace(call, known))));
   }
 
@@ -95,7 +99,8 @@ export class Transcript {
     this.prose?.remove();
     this.prose = null;
     this.answered = true;
-    if (text) this.add(h("p.answer", { class: refused ? "answer refused" : "answer" }, text));
+    const news = text.split("\n").filter((sentence) => !this.shown.has(sentence.trim())).join("\n").trim();
+    if (news) this.add(h(refused ? "p.answer.refused" : "p.answer", {}, news));
   }
 
   on_turn_ended(ended) {
@@ -130,9 +135,15 @@ export class Transcript {
   }
 }
 
+/** What a result says in words, logs left out. */
+function sentences(view) {
+  const words = view.code ? "" : (view.text ?? "");
+  return [view.title ?? "", ...words.split("\n")].map((sentence) => sentence.trim()).filter(Boolean);
+}
+
 /** "list_sessions status=running · done": which call a result comes from. */
 function trace(call, started) {
-  const given = Object.entries(started?.arguments ?? {}).map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+  const given = Object.entries({ ...started?.arguments, ...call.arguments }).map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`);
   return [[call.tool, ...given].join(" "), t(`status_${call.status}`), call.audit_id].filter(Boolean).join(" · ");
 }
 
