@@ -98,6 +98,9 @@ class CallEnded(_Event):
     status: Literal["done", "denied", "failed", "refused"]
     view: View
     data: dict[str, Any] = {}
+    risk: Literal["R", "W", "D"] = "R"
+    arguments: dict[str, Any] = {}
+    """Typed and linked, as in CallStarted; as they were said when they could not be linked."""
     audit_id: str | None = None
 
 
@@ -118,16 +121,7 @@ class TurnEnded(_Event):
 
 
 Happening = Annotated[
-    UserSaid
-    | Working
-    | Words
-    | PlanShown
-    | Asked
-    | Decided
-    | CallStarted
-    | CallEnded
-    | Answered
-    | TurnEnded,
+    UserSaid | Working | Words | PlanShown | Asked | Decided | CallStarted | CallEnded | Answered | TurnEnded,
     Field(discriminator="kind"),
 ]
 happening: TypeAdapter[Happening] = TypeAdapter(Happening)

@@ -1,0 +1,224 @@
+"""The command line. Heavy things are imported by the command that needs them, so that the prompt is there at once."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cluster.errors import ClusterError
+from cluster.models import S, Sentence
+from helmsman.errors import HelmsmanError
+
+if TYPE_CHECKING:
+    from helmsman.desk import Desk
+    from helmsman.settings import Settings
+
+app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+Model = Annotated[str | None, typer.Option("--model", help='"g", or the name of a model at the endpoint.')]
+Scenario = Annotated[
+    Path | None, typer.Option("--scenario", help="A scenario file: a simulated cluster instead of a real one.")
+]
+AskedBy = Annotated[str | None, typer.Option("--user", help="Who asks; an admin of the scenario when left out.")]
+
+
+def main() -> None:
+    """The entry point. A person sees one sentence and never a traceback; the exit code says what kind it was."""
+    try:
+        app()
+    except (HelmsmanError, ClusterError) as e:
+        _complain(e.sentence)
+        sys.exit(_code(e))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as e:
+        logging.getLogger(__name__).debug("broke", exc_info=True)
+        _complain(
+            S(
+                "Helmsman itself failed ({kind}: {why}). HELMSMAN_DEBUG=1 shows where.",
+                kind=type(e).__name__,
+                why=str(e),
+            )
+        )
+        if _debugging():
+            raise
+        sys.exit(5)
+
+
+@app.callback(invoke_without_command=True)
+def chat(
+    context: typer.Context,
+    demo: Annotated[bool, typer.Option("--demo", help="Chat with a simulated fleet.")] = False,
+    scenario: Scenario = None,
+    user: AskedBy = None,
+    model: Model = None,
+    resume: Annotated[str | None, typer.Option("--resume", help="Go on with this conversation.")] = None,
+    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
+) -> None:
+    """Run a GPU cluster by talking to it. Without a command: the chat."""
+    if version:
+        from importlib.metadata import version as version_of
+
+        typer.echo(f"helmsman {version_of('helmsman')}")
+    elif context.invoked_subcommand is None:
+        settings = _settings(model=model)
+        code = _run(_chat(settings, scenario, demo or scenario is not None, user, resume))
+        raise typer.Exit(code)
+
+
+@app.command()
+def ask(
+    texts: Annotated[list[str], typer.Argument(help='What you want; more are further turns. "-" reads cases.')],
+    scenario: Scenario = None,
+    user: AskedBy = None,
+    approve: Annotated[
+        Literal["never", "safe", "all"], typer.Option(help="Which plans are answered with yes: none, W only, all.")
+    ] = "never",
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask once, without a chat; for scripts. Exit codes: 0 done, 2 usage, 3 not understood or asked back, 4 refused,
+    5 failed, 6 approval was needed and not given."""
+    from helmsman import ask as asking
+
+    settings = _settings(model=model)
+    options = asking.Options(scenario=scenario, user=user, approve=approve, as_json=as_json)
+    if texts == ["-"]:
+        code = _run(asking.ask_cases(settings, sys.stdin, options))
+    else:
+        code = _run(asking.ask(settings, texts, options))
+    raise typer.Exit(code)
+
+
+@app.command()
+def web(
+    port: Annotated[int, typer.Option(help="0 takes a free one.")] = 0,
+    demo: Annotated[bool, typer.Option("--demo", help="On a simulated fleet.")] = False,
+    scenario: Scenario = None,
+    user: AskedBy = None,
+    model: Model = None,
+) -> None:
+    """The same conversations in a browser, on this machine only."""
+    _run(_web(_settings(model=model), scenario, demo or scenario is not None, user, port))
+
+
+@app.command()
+def up() -> None:
+    """Start the embedded cluster of this machine."""
+    from helmsman.embedded import ensure_running
+
+    endpoint = _run(ensure_running(_settings().data_dir))
+    typer.echo(str(S("The cluster of this machine runs at {url}.", url=endpoint.url)))
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded cluster's server and agent; running sessions go on and are found again by `up`."""
+    from helmsman.embedded import stop
+
+    typer.echo(str(_run(stop(_settings().data_dir))))
+
+
+@app.command()
+def status() -> None:
+    """What the cluster looks like, in a few lines."""
+    _run(_status(_settings()))
+
+
+@app.command()
+def config() -> None:
+    """Print a configuration file with everything in it, commented."""
+    from helmsman.settings import example
+
+    typer.echo(example(), nl=False)
+
+
+# ── what the commands do ─────────────────────────────────────────────────────────────────────────
+
+
+async def _chat(
+    settings: "Settings", scenario: Path | None, simulated: bool, user: str | None, resume: str | None
+) -> int:
+    from helmsman.terminal import Opened, Options, chat
+
+    async with AsyncExitStack() as stack:
+
+        async def opener() -> Opened:
+            desk = await _open(stack, settings, scenario, simulated, user)
+            return Opened(await desk.open(resume), desk)
+
+        language = None if settings.language == "auto" else settings.language
+        return await chat(opener, Options(language=language, history=settings.state_dir / "lines"))
+
+
+async def _web(settings: "Settings", scenario: Path | None, simulated: bool, user: str | None, port: int) -> None:
+    from helmsman.web.serve import serve
+
+    async with AsyncExitStack() as stack:
+        desk = await _open(stack, settings, scenario, simulated, user)
+        await serve(desk, lambda link: typer.echo(link), port)
+
+
+async def _open(
+    stack: AsyncExitStack, settings: "Settings", scenario: Path | None, simulated: bool, user: str | None
+) -> "Desk":
+    """The desk on the cluster asked for; the heavy imports happen in a thread, so that typing goes on meanwhile."""
+    opening = await asyncio.to_thread(_import_opening)
+    desk: Desk = await opening.enter(stack, settings, scenario, simulated, user)
+    return desk
+
+
+def _import_opening() -> Any:
+    from helmsman import opening
+
+    return opening
+
+
+async def _status(settings: "Settings") -> None:
+    from helmsman.opening import status_view
+    from helmsman.place import connect
+    from helmsman.render import language_of_locale, render, standard_look
+
+    language = language_of_locale() if settings.language == "auto" else settings.language
+    async with connect(settings) as client:
+        typer.echo(render(await status_view(client, language), standard_look(language)))
+
+
+# ── plumbing ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _settings(**flags: Any) -> "Settings":
+    from helmsman.settings import load
+
+    return load(flags)
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(work)
+
+
+def _complain(sentence: Sentence) -> None:
+    from helmsman.render import language_of_locale
+    from tools.words import say
+
+    typer.echo(say(sentence, language_of_locale()), err=True)
+
+
+def _code(error: HelmsmanError | ClusterError) -> int:
+    if isinstance(error, HelmsmanError):
+        return error.exit_code
+    return {"scenario": 2, "not_allowed": 4, "not_found": 4}.get(error.code, 5)
+
+
+def _debugging() -> bool:
+    import os
+
+    return bool(os.environ.get("HELMSMAN_DEBUG"))
