@@ -61,7 +61,7 @@ async def attack(stage: Scripted) -> None:
     await show(stage, Text(title=ATTACK, text=ATTACK, code=True))
     await show(stage, Chart(title=ATTACK, unit=ATTACK, bars=[(ATTACK, 1, ATTACK)]))
     await stage.say(Words(delta=ATTACK))
-    await stage.say(Answered(text=ATTACK))
+    await stage.say(Answered(text=f"So: {ATTACK}"))
     await stage.decision(plan("q1", ATTACK, name=ATTACK))
 
 
