@@ -9,14 +9,16 @@ from random import Random
 import torch
 
 from finetune.data import Example, Generator
-from helmsman.prompts.codec import Codec, control_tokens
-from helmsman.prompts.dialect import answer, prompt
+from helmsman.prompts import PSEUDO_CALLS
+from helmsman.prompts.codec import Codec
+from helmsman.prompts.dialect import END_TURN, START_CALL, Piece, answer, prompt
 from tools.catalogue import catalogue
 
 MAX_TOKENS = 384
 _CHUNK = 512
 _VALUE_WEIGHT = 2.0
-_TOOL_WEIGHT = 2.0
+_TOOL_WEIGHT = 6.0
+_TURN_WEIGHT = 2.0
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,12 @@ class Batch:
 
 
 class Encoder:
-    """Encodes examples; tool names and values count double, since structure is learned at once."""
+    """Encodes examples. Structure is learned at once, the choice of a tool is the hard part: so it weighs most."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self._tools = {codec.id_of(t) for t in (*catalogue(), "ask", "refuse", "talk") if t in control_tokens()}
+        self._tools = {codec.id_of(name) for name in (*catalogue(), *PSEUDO_CALLS)}
+        self._turn = {codec.id_of(START_CALL), codec.id_of(END_TURN)}
 
     def __call__(self, example: Example) -> Encoded:
         head = self.codec.encode(prompt(example.turns))
@@ -51,8 +54,15 @@ class Encoder:
         for piece in answer(example.answer):
             encoded = self.codec.encode([piece])
             ids += encoded
-            weights += [_VALUE_WEIGHT if not piece.control or i in self._tools else 1.0 for i in encoded]
+            weights += [self._weight(piece, i) for i in encoded]
         return Encoded(ids, len(head), weights)
+
+    def _weight(self, piece: Piece, token: int) -> float:
+        if not piece.control:
+            return _VALUE_WEIGHT
+        if token in self._tools:
+            return _TOOL_WEIGHT
+        return _TURN_WEIGHT if token in self._turn else 1.0
 
 
 def chunk(generator: Generator, encoder: Encoder, seed: int, number: int, tokens: int) -> list[Batch]:

@@ -37,7 +37,7 @@ def export(trained: Path, out: Path, precision: str = "fp32") -> None:
     """Writes the Hugging Face folder `trained` into `out` in both forms; `precision` is that of the ONNX form."""
     out.mkdir(parents=True, exist_ok=True)
     model = GemmaForCausalLM.from_pretrained(trained, dtype=torch.float32)
-    model.to(torch.bfloat16).save_pretrained(out, max_shard_size="15MB")
+    model.bfloat16().save_pretrained(out, max_shard_size="15MB")
     shutil.copy(trained / "tokenizer.json", out / "tokenizer.json")
     (out / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER, indent=1) + "\n")
     with tempfile.TemporaryDirectory() as scratch:

@@ -26,9 +26,10 @@ def build(codec: Codec, hidden: int = 256, layers: int = 6, inner: int = 768, he
         bos_token_id=codec.id_of(BOS),
         eos_token_id=codec.id_of(END_TURN),
         tie_word_embeddings=True,
-        attn_implementation="eager",
     )
-    return GemmaForCausalLM(config)
+    model = GemmaForCausalLM(config)
+    model.set_attn_implementation("eager")
+    return model
 
 
 def loss(model: GemmaForCausalLM, batch: Batch, dropout: float = 0.0) -> torch.Tensor:

@@ -123,7 +123,7 @@ def category_of(tool: str, argument: str) -> str | None:
 
 
 _DESCRIBED = re.compile(
-    r"(?i)^(the|my|our|that|this|an?|all)\b|'s\b|\b(job|run|session|node|box|one|folder|nr|no)\b"
+    r"(?i)^(the|my|our|that|this|an?|all)\b|'s\b|(?<!\S)(job|run|session|node|box|one|folder|nr|no)(?!\S)"
     r"|[가-힣]{2,} (작업|세션|노드|서버|폴더|런)$"
 )
 

@@ -39,7 +39,7 @@ class Recipe:
     tokens: int = 5120
     matrix_rate: float = 0.006
     other_rate: float = 0.003
-    dropout: float = 0.1
+    dropout: float = 0.05
     seed: int = 1
     threads: int = 2
     save_every: float = 4.0
@@ -95,7 +95,7 @@ class Run:
         self.model.train()
         with torch.autocast("cpu", torch.bfloat16):
             value = loss(self.model, batch, self.recipe.dropout)
-        value.backward()
+        torch.autograd.backward(value)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -116,7 +116,7 @@ class Run:
         return list(batched(map(self.encoder, authored(dialogues, self.generator.names)), self.recipe.tokens))
 
     def _held_out_loss(self, batches: list[Batch]) -> float:
-        self.model.eval()
+        self.model.train(False)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             losses = [float(loss(self.model, b)) * float(b.weights.sum()) for b in batches]
         return sum(losses) / sum(float(b.weights.sum()) for b in batches)

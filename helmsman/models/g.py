@@ -23,7 +23,7 @@ from helmsman.models.grammar import MAX_CALLS, grammar
 from helmsman.prompts import PSEUDO_CALLS, Answer, Call, ResultRows, Turn
 from helmsman.prompts.codec import Codec
 from helmsman.prompts.dialect import END_CALL, END_TURN, START_CALL, parse, prompt
-from helmsman.prompts.spans import said
+from helmsman.prompts.spans import is_nameable, said
 from tools.catalogue import catalogue
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class OnnxReader:
     def read(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """See `Reader`."""
         self._generator.append_tokens(np.array(tokens, dtype=np.int32))
-        return np.asarray(self._generator.get_logits(), dtype=np.float32)[0, -1]
+        logits: NDArray[np.float32] = np.asarray(self._generator.get_logits(), dtype=np.float32)[0, -1]
+        return logits
 
 
 @dataclass
@@ -154,7 +155,7 @@ class Decoding:
 
     def _tool(self, first: bool) -> str:
         self._say(self.codec.id_of(START_CALL), self.codec.id_of("call:"))
-        names = [*PSEUDO_CALLS, *catalogue()] if first else list(catalogue())
+        names = _choosable(first, self.spoken)
         logits = self._logits()
         tokens = np.array([self.codec.id_of(name) for name in names])
         best = int(np.argmax(logits[tokens]))
@@ -194,6 +195,13 @@ class Decoding:
         more, end = self.codec.id_of(START_CALL), self.codec.id_of(END_TURN)
         logits = self._logits()
         return bool(logits[more] > logits[end])
+
+
+def _choosable(first: bool, spoken: str) -> list[str]:
+    """The tools that may be called. Where nothing was said that a name could be copied from, only the decisions."""
+    if not is_nameable(spoken):
+        return list(PSEUDO_CALLS)
+    return [*PSEUDO_CALLS, *catalogue()] if first else list(catalogue())
 
 
 def _question(tool: str) -> Call:

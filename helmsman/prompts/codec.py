@@ -53,6 +53,10 @@ class Codec:
             ids += self.tokenizer.encode(piece.text, add_special_tokens=False).ids
         return ids
 
+    def encode_plain(self, text: str) -> list[int]:
+        """The token ids of somebody's words, in which control tokens are mere letters."""
+        return self.encode([Piece(text, False)])
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, control tokens included."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))

@@ -29,6 +29,11 @@ def chunks(text: str) -> list[str]:
     return _CHUNK.findall(text)
 
 
+def is_nameable(text: str) -> bool:
+    """Whether anything in `text` could be a name: the grammar wants a visible ASCII sign, a letter or a digit."""
+    return any("!" <= c <= "~" or c.isalpha() or c.isnumeric() for c in text)
+
+
 def is_copyable(value: str, text: str) -> bool:
     """Whether `value` is a run of whole pieces of `text`."""
     whole, wanted = chunks(text), chunks(value)
