@@ -22,7 +22,7 @@ from cluster.units import human_size, parse_duration
 from tools.base import Arguments, Context, OperationTool, ReadingTool, Result, Risk
 from tools.kinds import Limit, Since, TargetName, Text, ToolName, UserName
 from tools.linking.numbers import number
-from tools.show import SHOWN, STATES, STATUSES, amounts, facts, moment, percent, plural, span, table
+from tools.show import SHOWN, STATES, STATUSES, amounts, facts, moment, percent, plural, span, table, tallied
 from tools.views import Cell, Tone
 
 _SEVERITY: dict[str, Tone] = {"info": "plain", "warning": "warn", "error": "bad"}
@@ -68,8 +68,8 @@ def _sentence(ctx: Context, s: ClusterStatus) -> Sentence:
 
 
 def _facts(ctx: Context, s: ClusterStatus) -> list[tuple[Sentence, Cell | str | None]]:
-    nodes = ", ".join(f"{s.nodes[n]} {ctx.say(STATUSES[n])}" for n in NodeStatus if s.nodes.get(n))
-    sessions = ", ".join(f"{s.sessions[n]} {ctx.say(STATES[n])}" for n in SessionState if s.sessions.get(n))
+    nodes = ", ".join(tallied(ctx, s.nodes[n], STATUSES[n]) for n in NodeStatus if s.nodes.get(n))
+    sessions = ", ".join(tallied(ctx, s.sessions[n], STATES[n]) for n in SessionState if s.sessions.get(n))
     kind = ctx.say(S("simulated")) if s.simulated else None
     waits = s.longest_wait > 0
     return [

@@ -22,7 +22,7 @@ from cluster.units import human_size, parse_duration
 from tools.base import Arguments, Context, OperationTool, ReadingTool, Result, Risk
 from tools.kinds import GpuModel, Grace, GroupName, Limit, NodeName, Text
 from tools.linking.numbers import number
-from tools.show import SHOWN, ago, amounts, facts, percent, plural, query, status_cell, table
+from tools.show import SHOWN, STATUSES, ago, amounts, facts, percent, plural, query, status_cell, table, tallied
 from tools.views import Cell, Table
 
 
@@ -63,7 +63,7 @@ def _summary(ctx: Context, nodes: Sequence[Node], total: int) -> Sentence:
     if len(nodes) < total:
         return S("{count} nodes; the first {shown} of them: {names}.", count=total, shown=len(nodes), names=_few(nodes))
     counts = Counter(n.status for n in nodes)
-    statuses = ", ".join(f"{counts[s]} {status_cell(ctx, s).text}" for s in NodeStatus if counts[s])
+    statuses = ", ".join(tallied(ctx, counts[s], STATUSES[s]) for s in NodeStatus if counts[s])
     free = sum(n.free.gpu for n in nodes if n.status is NodeStatus.ALIVE)
     held = sum(n.capacity.gpu for n in nodes)
     if not held:

@@ -29,7 +29,7 @@ HEAVY_SECONDS = 3 * 3600
 
 
 async def longest_run(ctx: Context, outcome: Outcome) -> float:
-    """Seconds that the longest of the sessions to be stopped has run; looked up only where `card` can't tell without."""
+    """Seconds that the longest of the sessions to be stopped has run; 0 where `card` can tell without."""
     stopped = {e.target for e in outcome.effects if e.kind in ("stops", "restarts")}
     if outcome.refused or len(stopped) > HEAVY_SESSIONS:
         return 0

@@ -27,7 +27,26 @@ from tools.linking.times import read_since, read_time
 from tools.outcome import failure, unfit
 from tools.questions import choices, unknown, which
 
-_ME = {"me", "my", "mine", "i", "myself", "self", "나", "내", "내거", "내꺼", "나의", "저", "제", "제거", "저의", "본인", "나한테", "내것"}
+_ME = {
+    "me",
+    "my",
+    "mine",
+    "i",
+    "myself",
+    "self",
+    "나",
+    "내",
+    "내거",
+    "내꺼",
+    "나의",
+    "저",
+    "제",
+    "제거",
+    "저의",
+    "본인",
+    "나한테",
+    "내것",
+}
 _LIVE = {
     SessionState.HELD,
     SessionState.PENDING,

@@ -117,7 +117,12 @@ def status_cell(ctx: Context, status: NodeStatus) -> Cell:
 def counted(ctx: Context, states: Iterable[SessionState]) -> str:
     """ "7 running, 3 pending", in the order of a session's life."""
     counts = Counter(states)
-    return ", ".join(f"{counts[state]} {state_word(ctx, state)}" for state in SessionState if counts[state])
+    return ", ".join(tallied(ctx, counts[state], STATES[state]) for state in SessionState if counts[state])
+
+
+def tallied(ctx: Context, count: int, word: Sentence) -> str:
+    """ "7 running"."""
+    return ctx.say(S("{count} {state}", count=count, state=ctx.say(word)))
 
 
 def unique(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -14,9 +14,12 @@ from functools import cache, partial
 from gettext import GNUTranslations, NullTranslations
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from cluster.sentence import Param, Sentence
+
+if TYPE_CHECKING:
+    from babel.messages.catalog import Catalog
 
 Language = Literal["en", "ko"]
 PACKAGES = ("cluster", "tools", "helmsman")
@@ -25,6 +28,18 @@ _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 _SPAN_WORDS = {"d": "일", "h": "시간", "min": "분", "s": "초"}
 _SPAN_PART = re.compile(r"(\d+) (d|h|min|s)\b")
 _SPAN = re.compile(rf"{_SPAN_PART.pattern}( {_SPAN_PART.pattern})?")
+_HEADER = """\
+# Korean for what Helmsman says. The key is the English template; keep the names in braces.
+msgid ""
+msgstr ""
+"Project-Id-Version: helmsman\\n"
+"Language: ko\\n"
+"MIME-Version: 1.0\\n"
+"Content-Type: text/plain; charset=utf-8\\n"
+"Content-Transfer-Encoding: 8bit\\n"
+"Plural-Forms: nplurals=1; plural=0;\\n"
+
+"""
 _CATALOGUE = "locale/ko/LC_MESSAGES/helmsman.po"
 
 
@@ -122,7 +137,7 @@ def missing(root: Path) -> dict[str, str]:
 
 def add(root: Path, texts: Iterable[str]) -> None:
     """Write empty entries for new templates, and drop those that no sentence uses any more."""
-    from babel.messages.pofile import read_po, write_po
+    from babel.messages.pofile import read_po
 
     path = root / "tools" / _CATALOGUE
     with path.open("rb") as file:
@@ -132,11 +147,19 @@ def add(root: Path, texts: Iterable[str]) -> None:
         catalogue.delete(message.id)
     for text in texts:
         catalogue.add(text)
+    write(path, catalogue)
+
+
+def write(path: Path, catalogue: "Catalog") -> None:
+    """The catalogue in one fixed form (sorted, no dates, no places), so that only what changed shows in a diff."""
+    from babel.messages.pofile import write_po
+
     for message in catalogue:
-        if message.id:
-            message.locations = []
-    with path.open("wb") as file:
-        write_po(file, catalogue, width=10_000, sort_output=True, omit_header=False, ignore_obsolete=True)
+        message.locations = []
+        message.flags = set()
+    body = io.BytesIO()
+    write_po(body, catalogue, width=10_000, sort_output=True, omit_header=True, ignore_obsolete=True)
+    path.write_bytes(_HEADER.encode() + body.getvalue())
 
 
 def main() -> None:

@@ -128,5 +128,5 @@ async def test_each_reading_tool_answers(ctx: Context, tool: str, raw: dict[str,
 async def test_answers_and_headings_come_in_korean(context: Callable[..., Context]) -> None:
     result = await look(context(language="ko"), "list_sessions")
     assert isinstance(result.view, Table)
-    assert result.answer == "세션 7개: 1 대기, 6 실행 중. 가장 오래 기다린 시간은 4시간입니다."
+    assert result.answer == "세션 7개: 대기 1, 실행 중 6. 가장 오래 기다린 시간은 4시간입니다."
     assert result.view.columns[:3] == ["세션", "상태", "사용자"]

@@ -35,9 +35,12 @@ USERS = ["minho", "jiwoo", "alice", "bob", "kim.minji", "seoyeon", "jonas", "hyu
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        ("a100 3번", "a100-03"), ("the second a100 box", "a100-02"), ("gpu node 2", "gpu-02"), ("gpu-02를", "gpu-02"), ("GPU 2", "gpu-02"),
-        ("node 7", "node-07"), ("노드 7", "node-07"), ("a100-3", "a100-03"), ("A100_03", "a100-03"), ("DGX number six", "dgx-h100-06"),
-        ("지피유 공칠", "gpu-07"), ("gpu2", "gpu-02"), ("a100 이 번", "a100-02"), ("세 번째 a100 노드", "a100-03"), ("cpu", "cpu-01"),
+        ("a100 3번", "a100-03"), ("the second a100 box", "a100-02"), ("gpu node 2", "gpu-02"), ("gpu-02를", "gpu-02"),
+        ("GPU 2", "gpu-02"),
+        ("node 7", "node-07"), ("노드 7", "node-07"), ("a100-3", "a100-03"), ("A100_03", "a100-03"),
+        ("DGX number six", "dgx-h100-06"),
+        ("지피유 공칠", "gpu-07"), ("gpu2", "gpu-02"), ("a100 이 번", "a100-02"), ("세 번째 a100 노드", "a100-03"),
+        ("cpu", "cpu-01"),
     ],
 )  # fmt: skip
 def test_a_node_is_found(said: str, name: str) -> None:
@@ -47,8 +50,10 @@ def test_a_node_is_found(said: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        ("resnet", "resnet-sweep"), ("the bert job", "bert-tune"), ("exp forty three", "exp-43"), ("llama-ft-2", "llama-ft-02"), ("sweep", "resnet-sweep"),
-        ("레즈넷", "resnet-sweep"), ("레즈넷 스윕", "resnet-sweep"), ("위스퍼", "whisper-ft"), ("노트북", "notebook-jh"), ("VIT Large", "vit-large"),
+        ("resnet", "resnet-sweep"), ("the bert job", "bert-tune"), ("exp forty three", "exp-43"),
+        ("llama-ft-2", "llama-ft-02"), ("sweep", "resnet-sweep"),
+        ("레즈넷", "resnet-sweep"), ("레즈넷 스윕", "resnet-sweep"), ("위스퍼", "whisper-ft"),
+        ("노트북", "notebook-jh"), ("VIT Large", "vit-large"),
         ("반도체결함 작업", "반도체 결함"),
     ],
 )  # fmt: skip
@@ -59,8 +64,10 @@ def test_a_session_is_found(said: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        ("민호", "minho"), ("지우", "jiwoo"), ("민호씨", "minho"), ("김민호", "minho"), ("김민지", "kim.minji"), ("앨리스", "alice"), ("서연님의", "seoyeon"),
-        ("Jonas Müller", "jonas"), ("alice@example.com", "alice"), ("alice's", "alice"), ("현준이", "hyunjun"), ("Bob", "bob"),
+        ("민호", "minho"), ("지우", "jiwoo"), ("민호씨", "minho"), ("김민호", "minho"), ("김민지", "kim.minji"),
+        ("앨리스", "alice"), ("서연님의", "seoyeon"),
+        ("Jonas Müller", "jonas"), ("alice@example.com", "alice"), ("alice's", "alice"), ("현준이", "hyunjun"),
+        ("Bob", "bob"),
     ],
 )  # fmt: skip
 def test_a_person_is_found(said: str, name: str) -> None:

@@ -83,7 +83,11 @@ async def test_the_operation_is_what_the_arguments_say(ctx: Context, client: Any
 @pytest.mark.parametrize(
     ("name", "raw", "operation"),
     [
-        ("terminate_sessions", {"sessions": ["resnet"], "force": True}, TerminateSessions(sessions=["resnet-sweep"], force=True)),
+        (
+            "terminate_sessions",
+            {"sessions": ["resnet"], "force": True},
+            TerminateSessions(sessions=["resnet-sweep"], force=True),
+        ),
         ("cordon_node", {"node": "gpu 1", "reason": "bad fan"}, CordonNode(node="gpu-01", reason="bad fan")),
         ("drain_node", {"node": "gpu-01", "grace": "10m"}, DrainNode(node="gpu-01", grace=600)),
         ("delete_folder", {"folder": "imagenet"}, DeleteFolder(folder="imagenet")),

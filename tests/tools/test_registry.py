@@ -47,7 +47,26 @@ def _allowed(kind: str) -> set[str]:
 
 
 def test_every_tool_of_the_first_issue_is_there() -> None:
-    wanted = ["list_sessions", "get_session", "start_session", "terminate_sessions", "get_session_logs", "explain_pending", "list_nodes", "get_node", "cordon_node", "uncordon_node", "drain_node", "get_cluster_status", "list_folders", "create_folder", "delete_folder", "restore_folder", "get_quota", "undo"]
+    wanted = [
+        "list_sessions",
+        "get_session",
+        "start_session",
+        "terminate_sessions",
+        "get_session_logs",
+        "explain_pending",
+        "list_nodes",
+        "get_node",
+        "cordon_node",
+        "uncordon_node",
+        "drain_node",
+        "get_cluster_status",
+        "list_folders",
+        "create_folder",
+        "delete_folder",
+        "restore_folder",
+        "get_quota",
+        "undo",
+    ]
     assert [name for name in wanted if default_registry().get(name) is None] == []
 
 
