@@ -25,7 +25,9 @@ _POLL = 10.0
 _SAMPLE_EVERY = 5.0
 _CLEAN_EVERY = 3600.0
 _LOGS_PAUSE = 30.0
-_BACKOFF = (0.2, 5.0)
+_BACKOFF = 0.2
+_LONGEST = {False: 5.0, True: 0.5}
+"""Seconds between two tries to reach the server, by whether it is on this machine."""
 
 
 class Agent:
@@ -33,6 +35,7 @@ class Agent:
     restarted server may have moved."""
 
     def __init__(self, info: NodeInfo, runner: Runner, connect: Callable[[], Client]) -> None:
+        """On the server's own machine (`info.same_host`) it looks for a server that is away more often."""
         self._info = info
         self._runner = runner
         self._connect = connect
@@ -56,9 +59,10 @@ class Agent:
                 finally:
                     await client.close()
             except errors.ClusterError as e:
-                log.warning("server away", why=str(e), failures=failures)
+                if failures & (failures - 1) == 0:
+                    log.warning("server away", why=str(e), failures=failures)
             failures += 1
-            await asyncio.sleep(_backoff(failures))
+            await asyncio.sleep(_backoff(failures, _LONGEST[self._info.same_host]))
 
     async def _register(self, client: Client) -> None:
         await client.send("POST", "/v1/agents/register", self._info)
@@ -148,7 +152,6 @@ async def _unless(reply: Awaitable[BeatReply], news: Awaitable[None]) -> BeatRep
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _backoff(failures: int) -> float:
+def _backoff(failures: int, longest: float) -> float:
     """Seconds until the next try: doubling, with a part by chance so that a thousand agents do not come at once."""
-    first, most = _BACKOFF
-    return float(min(most, first * 2 ** min(failures, 10)) * random.uniform(0.5, 1))
+    return float(min(longest, _BACKOFF * 2 ** min(failures, 10)) * random.uniform(0.5, 1))
