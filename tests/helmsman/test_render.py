@@ -137,6 +137,10 @@ def test_no_control_character_survives_cleaning(text: str) -> None:
     assert not [c for c in clean(text) if (ord(c) < 32 and c != "\n") or 127 <= ord(c) < 160]
 
 
+def test_what_an_escape_sequence_says_is_gone_with_it() -> None:
+    assert clean("\x1b[1;31mred\x1b[0m \x1b]0;owned\x07title \x1b]8;;http://x\x1b\\link") == "red title link"
+
+
 def test_brackets_in_names_are_text_and_no_markup() -> None:
     table = Table(title="[bold]t", columns=["[red]c"], rows=[[Cell(text="[link=http://x]x[/link] :smile:")]])
     assert render(table, PLAIN) == "[bold]t\n[red]c\n[link=http://x]x[/link] :smile:\n"

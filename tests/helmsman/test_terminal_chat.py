@@ -7,12 +7,13 @@ import pytest
 
 from cluster.sentence import Sentence
 from helmsman.errors import HelmsmanError
-from helmsman.events import Asked, CallEnded, Decided, PlannedCall, PlanShown, UserSaid, Words
+from helmsman.events import Asked, CallEnded, Decided, Event, PlannedCall, PlanShown, UserSaid, Words
 from helmsman.render import Look
 from helmsman.terminal import Opened
 from helmsman.terminal.chat import Chat
 from helmsman.terminal.play import host, stage
-from helmsman.terminal.scripted import ScriptedConversation, ScriptedHost
+from helmsman.terminal.scripted import WHEN, ScriptedConversation, ScriptedHost
+from helmsman.terminal.story import Story
 from tools.views import Plan, Text
 
 
@@ -414,3 +415,40 @@ async def test_a_line_that_came_while_another_face_was_at_it_is_given_back(desk:
     assert desk.paper.input == "what is running?"
     await desk.conversation.stop()
     await elsewhere
+
+
+class Laggard(ScriptedConversation):
+    """A conversation whose followers hear nothing, as a slow store's would for a while."""
+
+    async def events(self, after: int = 0, follow: bool = True) -> AsyncIterator[Event]:
+        if follow:
+            await asyncio.Event().wait()
+        async for event in super().events(after, follow=False):
+            yield event
+
+
+async def test_a_question_is_on_the_screen_before_the_next_line_is_looked_at() -> None:
+    desk = Desk()
+    desk.conversation = Laggard(stage().script, pace=0.01)
+    await desk.open()
+    desk.chat.submit("start")
+    desk.chat.submit("yes")
+    await desk.chat.idle()
+    assert "╭─ Plan" in desk.take()
+    assert desk.conversation.decided == []
+    await desk.chat.close()
+
+
+def test_an_event_that_comes_twice_is_told_once() -> None:
+    story = Story(Look())
+    event = Event(seq=1, at=WHEN, thread="t", body=UserSaid(text="hello", face="terminal"))
+    assert [story.take(event), story.take(event)] == ["\n› hello\n", ""]
+
+
+async def test_a_turn_that_was_never_ended_does_not_spin_for_ever_after_coming_back() -> None:
+    conversation = stage()
+    await conversation.emit(UserSaid(text="hello", face="terminal"))
+    chat = Chat(Paper(), Look())
+    await chat.attach(Opened(conversation, host()), greet=False)
+    assert chat.doing is None
+    await chat.close()
