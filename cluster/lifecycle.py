@@ -58,7 +58,7 @@ ENDED = (State.TERMINATED, State.ERROR, State.CANCELLED)
 
 
 def move(row: SessionRow, to: State, now: datetime, result: SessionResult | None = None) -> Sentence:
-    """Set `row`'s state and the times that go with it; returns the event's sentence. `Conflict` if it may not follow."""
+    """Set `row`'s state and its times; returns the event's sentence, or raises `Conflict`."""
     came_from = State(row.state)
     if to not in STAGES[came_from].follows:
         raise Conflict(S("{name} is {state}; it can't become {to}.", name=row.name, state=came_from.value, to=to.value))

@@ -208,7 +208,7 @@ class Reads:
                 .where(SessionRow.state.in_([s.value for s in LIVE]) | (SessionRow.ended >= since))
                 .group_by(SessionRow.state)
             )
-            counts = dict(states.tuples().all())
+            counts = dict(states.all())
             oldest = await db.scalar(
                 select(func.min(SessionRow.submitted)).where(SessionRow.state.in_(["pending", "held"]))
             )

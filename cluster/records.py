@@ -169,7 +169,7 @@ async def _unfinished(db: AsyncSession, waiting: Sequence[SessionRow]) -> dict[s
     query = select(SessionRow.id, SessionRow.name).where(
         SessionRow.id.in_(wanted), SessionRow.result.is_distinct_from("success")
     )
-    return dict((await db.execute(query)).tuples().all())
+    return dict((await db.execute(query)).all())
 
 
 def _node_view(row: NodeRow, held: Sequence[AllocationRow]) -> NodeView:
