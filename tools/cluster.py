@@ -22,7 +22,7 @@ from cluster.units import human_size, parse_duration
 from tools.base import Arguments, Context, OperationTool, ReadingTool, Result, Risk
 from tools.kinds import Limit, Since, TargetName, Text, ToolName, UserName
 from tools.linking.numbers import number
-from tools.show import SHOWN, STATES, STATUSES, amounts, facts, moment, percent, plural, span, table, tallied
+from tools.show import SHOWN, STATES, STATUSES, amounts, facts, moment, percent, plural, span, table, tallied, told
 from tools.views import Cell, Tone
 
 _SEVERITY: dict[str, Tone] = {"info": "plain", "warning": "warn", "error": "bad"}
@@ -46,7 +46,7 @@ class GetClusterStatus(ReadingTool[GetClusterStatusArguments]):
             "cpu_free": s.free.cpu,
             "cpu": s.capacity.cpu, "memory_free": human_size(s.free.memory), "memory": human_size(s.capacity.memory),
             "gpu_utilization": s.gpu_utilization, "longest_wait": span(ctx, s.longest_wait),
-            "warnings": [ctx.say(w) for w in s.warnings[:9]],
+            "warnings": [told(ctx, w) for w in s.warnings[:9]],
         }  # fmt: skip
         answer = ctx.say(_sentence(ctx, s))
         return Result(status="done", data=data, view=facts(ctx, answer, _facts(ctx, s)), answer=answer)
@@ -81,7 +81,7 @@ def _facts(ctx: Context, s: ClusterStatus) -> list[tuple[Sentence, Cell | str | 
         (S("GPU use"), percent(s.gpu_utilization) if s.gpu_utilization is not None else None),
         (S("Storage free"), human_size(s.storage_free) if s.storage_free else None),
         (S("Longest wait"), span(ctx, s.longest_wait) if waits else None),
-        *((S("Attention"), Cell(text=ctx.say(w), tone="warn")) for w in s.warnings[:9]),
+        *((S("Attention"), Cell(text=told(ctx, w), tone="warn")) for w in s.warnings[:9]),
     ]
 
 
@@ -199,7 +199,7 @@ class ListEvents(ReadingTool[ListEventsArguments]):
         )
         columns = [S("When"), S("What"), S("Severity"), S("About")]
         data: list[JsonValue] = [
-            {"at": moment(ctx, e.at), "what": ctx.say(e.message), "target": e.target} for e in shown[:SHOWN]
+            {"at": moment(ctx, e.at), "what": told(ctx, e.message), "target": e.target} for e in shown[:SHOWN]
         ]
         return Result(
             status="done",
@@ -216,7 +216,7 @@ def _event_row(ctx: Context, e: Event) -> list[Cell | str]:
     tone = _SEVERITY[e.severity]
     return [
         moment(ctx, e.at),
-        Cell(text=ctx.say(e.message), tone=tone),
+        Cell(text=told(ctx, e.message), tone=tone),
         ctx.say(SEVERITIES[e.severity]),
         e.target or "–",
     ]
@@ -298,5 +298,5 @@ class UndoTool(OperationTool[UndoArguments]):
         return S("Undo {action}", action=args.action) if args.action else S("Undo your last action")
 
     def done(self, ctx: Context, args: UndoArguments, outcome: Outcome) -> Sentence:
-        said = " ".join(ctx.say(e.message) for e in outcome.effects[:2])
+        said = " ".join(told(ctx, e.message) for e in outcome.effects[:2])
         return S("Taken back. {effects}", effects=said) if said else S("Taken back.")

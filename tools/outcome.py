@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from cluster.errors import ClusterError
 from cluster.models import Effect, Outcome, Reason, Resources, S, Sentence, TerminateSessions
 from tools.base import A, Card, Context, OperationTool, Result, Risk
-from tools.show import amounts
+from tools.show import amounts, told
 from tools.views import Plan, PlanLine, Text, Tone
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def card(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome, longes
         risk="D" if tool.risk is Risk.D else "W",
         effects=[_line(ctx, e) for e in outcome.effects[:SHOWN_EFFECTS]],
         warnings=_warnings(ctx, outcome),
-        undo=ctx.say(outcome.undo) if outcome.undo else None,
+        undo=told(ctx, outcome.undo) if outcome.undo else None,
         type_word=_type_word(tool.risk, outcome, longest, ctx.user),
     )
     return Card(plan=plan, digest=outcome.digest)
@@ -57,9 +57,9 @@ def result(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome) -> R
     if outcome.refused:
         return refusal(ctx, outcome.refused)
     answer = ctx.say(tool.done(ctx, args, outcome))
-    lines = [ctx.say(e.message) for e in outcome.effects[:SHOWN_EFFECTS]]
-    undo = [ctx.say(S("Undo: {how}", how=ctx.say(outcome.undo)))] if outcome.undo else []
-    rows = _targets(outcome)
+    lines = [told(ctx, e.message) for e in outcome.effects[:SHOWN_EFFECTS]]
+    undo = [ctx.say(S("Undo: {how}", how=told(ctx, outcome.undo)))] if outcome.undo else []
+    rows = _rows(tool, args, outcome)
     return Result(
         status="done",
         data=_data(ctx, tool, outcome, lines),
@@ -73,7 +73,7 @@ def result(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome) -> R
 
 def refusal(ctx: Context, reasons: Sequence[Reason]) -> Result:
     """A refusal with its reasons, in the same words for the model and for people."""
-    return _not_done(ctx, "refused", [ctx.say(r.message) for r in reasons], list(reasons))
+    return _not_done(ctx, "refused", [told(ctx, r.message) for r in reasons], list(reasons))
 
 
 def failure(ctx: Context, error: ClusterError) -> Result:
@@ -124,18 +124,18 @@ def _code(
 
 def _with_candidates(ctx: Context, reason: Reason) -> list[str]:
     """The sentence, and what was probably meant unless the sentence names it already."""
-    said = ctx.say(reason.message)
+    said = told(ctx, reason.message)
     missing = [c for c in reason.candidates[:5] if c not in said]
     return [said, ctx.say(S("Did you mean one of these: {names}?", names=", ".join(missing)))] if missing else [said]
 
 
 def _line(ctx: Context, effect: Effect) -> PlanLine:
     owner = effect.owner if effect.owner != ctx.user else None
-    return PlanLine(text=ctx.say(effect.message), tone=_TONES.get(effect.kind, "plain"), owner=owner)
+    return PlanLine(text=told(ctx, effect.message), tone=_TONES.get(effect.kind, "plain"), owner=owner)
 
 
 def _warnings(ctx: Context, outcome: Outcome) -> list[str]:
-    said = [ctx.say(w) for w in outcome.warnings]
+    said = [told(ctx, w) for w in outcome.warnings]
     left_out = len(outcome.effects) - SHOWN_EFFECTS
     if left_out > 0:
         said.append(ctx.say(S("{count} more effects are not shown.", count=left_out)))
@@ -164,11 +164,13 @@ def _verb(operation: Operation) -> str:
     return "terminate" if isinstance(operation, TerminateSessions) else operation.op.split("_")[0]
 
 
-def _targets(outcome: Outcome) -> list[str]:
+def _rows(tool: OperationTool[A], args: A, outcome: Outcome) -> list[str]:
+    """The names of what was asked for, so that "it" can mean them."""
     if outcome.session:
         return [outcome.session.name]
-    own = {"stops", "changes", "creates", "removes", "restores", "lost"}
-    return list(dict.fromkeys(e.target for e in outcome.effects if e.kind in own))[:SHOWN_EFFECTS]
+    given = args.given()
+    named = given.get(f"{tool.rows_of}s") or given.get(str(tool.rows_of)) or given.get("name")
+    return [str(name) for name in (named if isinstance(named, list) else [named])][:SHOWN_EFFECTS] if named else []
 
 
 def _data(ctx: Context, tool: OperationTool[A], outcome: Outcome, lines: list[str]) -> dict[str, JsonValue]:
@@ -179,5 +181,5 @@ def _data(ctx: Context, tool: OperationTool[A], outcome: Outcome, lines: list[st
     if outcome.audit_id:
         data["audit_id"] = outcome.audit_id
     if outcome.undo:
-        data["undo"] = ctx.say(outcome.undo)
+        data["undo"] = told(ctx, outcome.undo)
     return data

@@ -118,6 +118,8 @@ class _Linking:
     def __init__(self, tool: Tool[Any], ctx: Context) -> None:
         self._tool = tool
         self._ctx = ctx
+        self._names = ctx.names
+        self._fresh = False
 
     async def link(self, raw: Mapping[str, Any]) -> Ready:
         fields = self._tool.arguments.model_fields
@@ -256,6 +258,8 @@ class _Linking:
     async def _name(self, argument: str, noun: Noun, said: str) -> str:
         if noun == "user" and fold(said) in _ME:
             return self._ctx.user
+        if self._unheard(noun, said):
+            self._names, self._fresh = await self._ctx.client.names(), True
         if noun in ("session", "live_session"):
             return await self._session(argument, noun, said)
         known = self._all(noun)
@@ -266,8 +270,13 @@ class _Linking:
             return said.strip()
         return self._settled(argument, noun, said, found)
 
+    def _unheard(self, noun: Noun, said: str) -> bool:
+        """Whether the name may be newer than the names at hand."""
+        known = [*self._names.sessions, *self._names.sessions.values()] if "session" in noun else self._all(noun)
+        return not self._fresh and fold(said) not in map(fold, known) and not _certain(find(said, known))
+
     def _all(self, noun: Noun) -> list[str]:
-        names = self._ctx.names
+        names = self._names
         plain: dict[str, list[str]] = {
             "node": names.nodes, "user": names.users, "project": names.projects, "folder": names.folders,
             "trashed_folder": names.trashed_folders, "image": names.images, "resource_group": names.resource_groups,
@@ -293,9 +302,9 @@ class _Linking:
 
     def _no_such(self, noun: Noun, said: str, near: Sequence[str]) -> NoReturn:
         sentence = unknown(noun, said)
-        if noun == "folder" and fold(said) in map(fold, self._ctx.names.trashed_folders):
+        if noun == "folder" and fold(said) in map(fold, self._names.trashed_folders):
             sentence = S("The folder {said} is in the trash; restore it first.", said=said)
-        if noun == "trashed_folder" and fold(said) in map(fold, self._ctx.names.folders):
+        if noun == "trashed_folder" and fold(said) in map(fold, self._names.folders):
             sentence = S("The folder {said} is not in the trash; it is there.", said=said)
         raise _Stop(Unfit(unfit(self._ctx, "not_found", sentence, near)))
 
@@ -308,7 +317,7 @@ class _Linking:
 
     async def _session(self, argument: str, noun: Noun, said: str) -> str:
         """A session's id where the id was said, else its name where that is clear, else the id."""
-        sessions = self._ctx.names.sessions
+        sessions = self._names.sessions
         by_id = {fold(id_): id_ for id_ in sessions}
         if (key := fold(said)) in by_id or (key := "s" + key) in by_id:
             return by_id[key]
@@ -321,7 +330,7 @@ class _Linking:
     async def _one_of(self, argument: str, noun: Noun, said: str, found: Match, ids: list[str]) -> str:
         """Several sessions fit: live ones go first; the names, or for equal names the ids, are the choices."""
         live = await self._live(ids[:50])
-        names = self._ctx.names.sessions
+        names = self._names.sessions
         left = live or ids
         kinds = list(dict.fromkeys(names[id_] for id_ in left))
         if len(kinds) > 1:
@@ -339,6 +348,10 @@ class _Linking:
 
         states = await asyncio.gather(*(is_live(id_) for id_ in ids))
         return [id_ for id_, alive in zip(ids, states, strict=True) if alive]
+
+
+def _certain(found: Match) -> bool:
+    return bool(found.names) and found.sure
 
 
 def _items(raw: Any) -> list[Any]:

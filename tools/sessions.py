@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 from cluster.models import (
     Explanation,
     Page,
+    Resources,
     S,
     Sentence,
     Session,
@@ -43,6 +44,7 @@ from tools.show import (
     state_cell,
     state_word,
     table,
+    told,
     unique,
 )
 from tools.views import Cell, Table
@@ -89,7 +91,7 @@ class ListSessions(ReadingTool[ListSessionsArguments]):
         page = await ctx.client.sessions(**query(args))
         shown = page.items[: min(args.limit or SHOWN, 100)]
         names = unique([(s.id, s.name) for s in shown])
-        answer = ctx.say(_summary(ctx, page))
+        answer = ctx.say(_idle(ctx, page) if args.idle and page.items else _summary(ctx, page))
         return Result(
             status="done",
             data={"total": page.total, "shown": len(shown), "sessions": [_row_data(ctx, s) for s in shown[:SHOWN]]},
@@ -121,6 +123,17 @@ def _summary(ctx: Context, page: Page[Session]) -> Sentence:
         total,
         S("1 session: {states}; it has waited {time}.", states=states, time=longest),
         S("{count} sessions: {states}; the longest wait is {time}.", count=total, states=states, time=longest),
+    )
+
+
+def _idle(ctx: Context, page: Page[Session]) -> Sentence:
+    """What idle sessions keep from others."""
+    held = [s.resources for s in page.items]
+    kept = Resources(cpu=sum(r.cpu for r in held), memory=sum(r.memory for r in held), gpu=sum(r.gpu for r in held))
+    return plural(
+        page.total,
+        S("1 idle session holds {amounts}.", amounts=amounts(ctx, kept)),
+        S("{count} idle sessions hold {amounts}.", count=page.total, amounts=amounts(ctx, kept)),
     )
 
 
@@ -179,7 +192,7 @@ def _row_data(ctx: Context, s: Session) -> dict[str, JsonValue]:
     if s.gpu_utilization is not None:
         row["gpu_utilization"] = round(s.gpu_utilization, 2)
     if s.reasons:
-        row["reason"] = ctx.say(s.reasons[0].message)
+        row["reason"] = told(ctx, s.reasons[0].message)
     return row
 
 
@@ -197,7 +210,7 @@ class GetSession(ReadingTool[GetSessionArguments]):
         s = await ctx.client.session(args.session)
         answer = ctx.say(_one(ctx, s))
         if s.reasons:
-            answer += " " + ctx.say(s.reasons[0].message)
+            answer += " " + told(ctx, s.reasons[0].message)
         data = _row_data(ctx, s) | {"project": s.project, "type": s.type.value, "command": (s.command or "")[:200]}
         if s.exit_code is not None:
             data["exit_code"] = s.exit_code
@@ -214,7 +227,7 @@ class GetSession(ReadingTool[GetSessionArguments]):
 def _facts(ctx: Context, s: Session) -> list[tuple[Sentence, Cell | str | None]]:
     result = f" ({ctx.say(RESULTS[s.result])})" if s.result else ""
     state = state_cell(ctx, s)
-    why = "\n".join(ctx.say(r.message) for r in s.reasons)
+    why = "\n".join(told(ctx, r.message) for r in s.reasons)
     return [
         (S("Id"), s.id),
         (S("State"), Cell(text=state.text + result, tone=state.tone)),
@@ -296,7 +309,7 @@ class ExplainPending(ReadingTool[ExplainPendingArguments]):
 
     async def read(self, ctx: Context, args: ExplainPendingArguments) -> Result:
         why = await ctx.client.explain(args.session)
-        reasons = [ctx.say(r.message) for r in why.reasons]
+        reasons = [told(ctx, r.message) for r in why.reasons]
         data: dict[str, JsonValue] = {
             "session": why.session.name,
             "state": why.session.state.value,

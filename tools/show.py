@@ -1,15 +1,18 @@
 """Small pieces of views: amounts, spans of time, states, in the reader's language."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from cluster.models import NodeStatus, Resources, S, Sentence, Session, SessionState
+from cluster.sentence import Param
 from cluster.units import human_size
 from tools.base import Arguments, Context
 from tools.linking.numbers import number
 from tools.views import Cell, Facts, Table, Tone
 
+_ISO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)")
 SHOWN = 20
 """Rows of a table, unless more (up to 100) were asked for."""
 
@@ -78,6 +81,17 @@ def moment(ctx: Context, when: datetime | None) -> str:
         return "–"
     local = when.astimezone(ctx.now.tzinfo)
     return local.strftime("%H:%M" if local.date() == ctx.now.date() else "%Y-%m-%d %H:%M")
+
+
+def told(ctx: Context, sentence: Sentence) -> str:
+    """A sentence of the cluster in the reader's language, its times as people there read them."""
+    return ctx.say(sentence.model_copy(update={"params": {k: _local(ctx, v) for k, v in sentence.params.items()}}))
+
+
+def _local(ctx: Context, value: Param) -> Param:
+    if isinstance(value, str) and _ISO_TIME.fullmatch(value):
+        return moment(ctx, datetime.fromisoformat(value))
+    return value
 
 
 def amounts(ctx: Context, held: Resources) -> str:

@@ -69,7 +69,7 @@ def _in_korean(name: str, value: Param) -> Param:
     """A state or a length of time that the cluster put into a sentence as English words, in Korean too."""
     if not isinstance(value, str):
         return _plain(value)
-    if name in ("state", "status"):
+    if name in ("state", "status", "before", "after", "to"):
         return _korean().gettext(value)
     return _SPAN_PART.sub(lambda m: m[1] + _SPAN_WORDS[m[2]], value) if _SPAN.fullmatch(value) else value
 

@@ -99,6 +99,7 @@ class FakeClient(Client):
             operation=o, dry_run=dry, digest="d1"
         )
         self.error: Exception | None = None
+        self.fresh: Names | None = None
 
     def run(self, name: str, hours: float | None) -> None:
         """Add a session that has run so long, or waits."""
@@ -164,6 +165,9 @@ class FakeClient(Client):
         made = {"created": NOW - timedelta(days=9), "modified": NOW - timedelta(hours=5)}
         items = [Folder(name="imagenet", project="vision", owner="alice", size=int(1.2 * 2**40), quota=2**41, **made)]
         return Page(items=items, total=1)
+
+    async def names(self) -> Names:
+        return self.fresh or names_of(self)
 
     async def resource_groups(self) -> Page[ResourceGroup]:
         return Page(

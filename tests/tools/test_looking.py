@@ -53,6 +53,11 @@ async def test_the_first_of_many_is_told_by_itself(ctx: Context) -> None:
     assert result.answer == "resnet-sweep (alice): running, 2 GPUs, 8 cores, 64 GiB, 3 h."
 
 
+async def test_idle_ones_are_counted_by_what_they_hold(ctx: Context, client: Any) -> None:
+    client.sessions_list = client.sessions_list[:1]
+    assert (await look(ctx, "list_sessions", idle=True)).answer == "1 idle session holds 2 GPUs, 8 cores, 64 GiB."
+
+
 async def test_no_session_is_said_plainly(ctx: Context, client: Any) -> None:
     client.sessions_list = []
     assert (await look(ctx, "list_sessions")).answer == "No session fits that."

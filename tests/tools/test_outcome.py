@@ -25,7 +25,7 @@ from tools.registry import default_registry
 from tools.resolve import Ready, link
 
 
-async def previewed(ctx: Context, name: str, **raw: Any) -> Card:
+async def previewed(ctx: Context, name: str, /, **raw: Any) -> Card:
     tool = default_registry().get(name)
     assert tool is not None
     found = await link(tool, raw, ctx)
@@ -35,7 +35,7 @@ async def previewed(ctx: Context, name: str, **raw: Any) -> Card:
     return card
 
 
-async def done(ctx: Context, name: str, **raw: Any) -> Result:
+async def done(ctx: Context, name: str, /, **raw: Any) -> Result:
     tool = default_registry().get(name)
     assert tool is not None
     found = await link(tool, raw, ctx)
@@ -193,6 +193,28 @@ async def test_long_plans_are_bounded_and_say_so(ctx: Context, client: Any) -> N
     assert card.plan is not None
     assert len(card.plan.effects) == 20
     assert card.plan.warnings == ["30 more effects are not shown."]
+
+
+async def test_times_are_told_as_people_there_read_them(ctx: Context, client: Any) -> None:
+    waits = Effect(kind="waits", target="x", message=S("It can start at {time}.", time="2026-03-03T00:40+00:00"))
+    answering(client, effects=[waits])
+    card = await previewed(ctx, "cordon_node", node="gpu-01")
+    assert card.plan is not None
+    assert card.plan.effects[0].text == "It can start at 2026-03-03 09:40."
+
+
+async def test_the_rows_of_a_result_are_what_was_asked_for(ctx: Context, client: Any) -> None:
+    answering(client, effects=[stops("bert-tune"), stops("vit-large")])
+    drained = await done(ctx, "drain_node", node="gpu-01")
+    stopped = await done(ctx, "terminate_sessions", sessions=["bert-tune", "vit-large"])
+    made = await done(ctx, "create_folder", name="new-data")
+    undone = await done(ctx, "undo")
+    assert [r.rows for r in (drained, stopped, made, undone)] == [
+        ["gpu-01"],
+        ["bert-tune", "vit-large"],
+        ["new-data"],
+        [],
+    ]
 
 
 async def test_the_same_card_in_korean(context: Callable[..., Context], client: Any) -> None:

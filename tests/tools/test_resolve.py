@@ -138,6 +138,11 @@ async def test_an_unknown_name_is_refused_with_the_nearest_ones(ctx: Context) ->
     assert await refusal_of(ctx, "list_sessions", user="zebediah") == "There is no user zebediah."
 
 
+async def test_a_name_that_came_after_the_names_were_read_is_found(ctx: Context, client: Any) -> None:
+    client.fresh = ctx.names.model_copy(update={"folders": ["imagenet", "new-data"]})
+    assert await given_of(ctx, "delete_folder", folder="new-data") == {"folder": "new-data"}
+
+
 async def test_a_missing_argument_is_a_question_with_choices(ctx: Context, context: Callable[..., Context]) -> None:
     question = await question_of(ctx, "drain_node")
     assert (question.text, question.argument) == ("Which node?", "node")
@@ -145,9 +150,10 @@ async def test_a_missing_argument_is_a_question_with_choices(ctx: Context, conte
     assert (await question_of(context(language="ko"), "drain_node")).text == "어느 노드를 말씀하시나요?"
 
 
-async def test_a_session_needs_something_to_run(ctx: Context, context: Callable[..., Context]) -> None:
+async def test_a_session_needs_something_to_run(ctx: Context, context: Callable[..., Context], client: Any) -> None:
     assert (await question_of(ctx, "start_session", gpu=2)).argument == "image"
-    bare = context(names=ctx.names.model_copy(update={"images": []}))
+    client.fresh = ctx.names.model_copy(update={"images": []})
+    bare = context(names=client.fresh)
     assert (await question_of(bare, "start_session", gpu=2)).text == "What should it run?"
     assert await given_of(bare, "start_session", image="anything:1") == {"image": "anything:1"}
 
