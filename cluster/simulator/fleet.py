@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from cluster.models import Beat, BeatReply
 from cluster.simulator.node import HEAT, SimulatedAgent
+
+NOTICED = (timedelta(seconds=31), timedelta(seconds=301))
+"""How long after a node fell silent the server looks: it calls it lost, then its sessions."""
 
 
 class Server(Protocol):
@@ -45,6 +48,11 @@ class Fleet:
             changed = agent.heard(reply, now) or bool(beat.reports) or changed
         return changed
 
+    @property
+    def news(self) -> set[str]:
+        """Nodes whose agents have a start or an end to tell."""
+        return {name for name, agent in self.agents.items() if agent.news and not agent.silent}
+
     def happen(self, now: datetime) -> bool:
         """Do what is due. True when something was."""
         due = [happening for happening in self.happenings if happening.at <= now]
@@ -57,6 +65,7 @@ class Fleet:
         match happening.kind:
             case "lost":
                 self.agents[happening.node].silent = True
+                self.happenings += [Happening(happening.at + after, "noticed", happening.node) for after in NOTICED]
             case "recovered":
                 self.agents[happening.node].silent = False
             case "hot":

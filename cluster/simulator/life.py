@@ -36,16 +36,17 @@ MOST_LINES = 200
 """No more lines than this come in one go."""
 
 _SLEEP = re.compile(r"\bsleep (\d+(?:\.\d+)?)\b")
+_SERVER = re.compile(r"\b(serve|server|uvicorn|gunicorn)\b")
 _EXIT = re.compile(r"\bexit (\d+)\b|\b(false)$")
 
 
 def kind_of(type_: SessionType, command: str | None, gpu: float) -> Kind:
     """By its type, and by whether it has a GPU; a plain shell command is just that."""
-    if type_ == SessionType.INFERENCE:
+    if type_ in (SessionType.INFERENCE, SessionType.SYSTEM) or _SERVER.search(command or ""):
         return Kind.SERVING
     if command is None:
         return Kind.NOTEBOOK
-    if type_ == SessionType.SYSTEM or _SLEEP.search(command):
+    if _SLEEP.search(command):
         return Kind.COMMAND
     return Kind.TRAINING if gpu else Kind.DATA
 

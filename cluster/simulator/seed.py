@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from cluster import records
 from cluster.db import tables
 from cluster.lifecycle import ENDED, WAITING
-from cluster.models import NodeStatus, Reason, SessionState
+from cluster.models import Names, NodeStatus, Reason, SessionState
 from cluster.scheduler import plan
 from cluster.sentence import S, Sentence
 from cluster.simulator.loading import Loaded
@@ -53,6 +53,16 @@ class Seeder:
             yield tables.UserRow(name=user.name, email=user.email, role=user.role, active=user.active)
         for image in scenario.images:
             yield tables.ImageRow(name=image.name)
+        yield tables.Meta(key="names", value=self._other_names().model_dump_json(exclude_defaults=True))
+
+    def _other_names(self) -> Names:
+        """Of what the cluster has no tables for."""
+        catalog = self.loaded.scenario.catalog
+        return Names(
+            models=[model.name for model in catalog.models],
+            endpoints=[endpoint.name for endpoint in catalog.endpoints],
+            pipelines=[pipeline.name for pipeline in catalog.pipelines],
+        )
 
     def _people(self) -> Iterator[tables.Base]:
         scenario = self.loaded.scenario
@@ -127,7 +137,7 @@ class Seeder:
         values = session.model_dump(
             mode="json",
             include={"id", "name", "user", "project", "type", "image", "command", "cpu", "memory", "gpu", "gpu_model",
-                     "node_count", "resource_group", "priority", "mounts", "env", "exit_code"},
+                     "node_count", "resource_group", "priority", "env", "exit_code"},
         )  # fmt: skip
         times = {name: self._when(session, name) for name in ("submitted", "started", "ended", "start_at")}
         waiting = session.status in WAITING
@@ -137,6 +147,7 @@ class Seeder:
             state=session.status.value,
             state_since=times["ended"] or times["started"] or times["submitted"],
             result=session.result.value if session.result else None,
+            mounts=[self._mount(name, session) for name in session.mounts],
             depends_on=[self._id_of(name, session) for name in session.depends_on],
             time_limit=session.time_limit.total_seconds() if session.time_limit else None,
             attempt=0 if waiting else ATTEMPT,
@@ -148,6 +159,12 @@ class Seeder:
     def _when(self, session: SessionSpec, name: str) -> datetime | None:
         moment = getattr(session, name)
         return None if moment is None else self.loaded.scenario.when(moment)
+
+    def _mount(self, name: str, session: SessionSpec) -> str:
+        """A folder as `project/name`; of the session's project, if that has one of the name."""
+        fitting = [folder for folder in self.loaded.scenario.folders if folder.name == name and not folder.trashed]
+        projects = [folder.project or "" for folder in fitting] or [session.project or ""]
+        return f"{session.project if session.project in projects else projects[0]}/{name}"
 
     def _id_of(self, ref: str, session: SessionSpec) -> str:
         """The id of a session given by id or name; one's own before others'."""
