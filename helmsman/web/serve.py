@@ -1,8 +1,10 @@
 """Serving the web on this machine."""
 
 import asyncio
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -37,12 +39,29 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Ends by `until` too, and ends the event streams before it waits for open connections."""
+    """Ends by `until` too; ends the event streams before it waits for open connections; and returns after a signal,
+    where uvicorn would raise it again and so keep its caller from cleaning up."""
 
     def __init__(self, config: uvicorn.Config, turns: Turns, until: asyncio.Event) -> None:
         super().__init__(config)
         self._turns = turns
         self._until = until
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._end)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _end(self) -> None:
+        """Once: in order. Again: at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._until.is_set()

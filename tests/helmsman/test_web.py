@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -241,6 +243,28 @@ async def test_the_page_loads_nothing_from_elsewhere(inside: Browser) -> None:
 async def test_a_port_in_use_is_a_sentence(browser: Browser) -> None:
     with pytest.raises(HelmsmanError, match=r"cannot be used .* Choose another with --port"):
         await serve(browser.conversations, print, port=browser.http.base_url.port or 0)
+
+
+SERVER = """
+import asyncio
+from helmsman.web.scripted import ScriptedConversations
+from helmsman.web.serve import serve
+asyncio.run(serve(ScriptedConversations(None), lambda link: print(link, flush=True)))
+print("the caller cleans up")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_the_server_and_lets_its_caller_clean_up(number: signal.Signals) -> None:
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    link = (await process.stdout.readline()).decode().strip()
+    async with httpx.AsyncClient() as http:
+        assert (await http.get(link)).status_code == 303
+    process.send_signal(number)
+    rest, _ = await process.communicate()
+    assert rest.decode().endswith("the caller cleans up\n")
+    assert process.returncode == 0
 
 
 # ── threads ──

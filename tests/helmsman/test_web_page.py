@@ -26,7 +26,9 @@ expect.set_options(timeout=4_000)
 
 
 def plan(question: str, title: str, **arguments: Any) -> PlanShown:
-    card = Plan(title=title, risk="W", effects=[PlanLine(text="starts now on a100-02", owner="jiwoo")], undo="stop it")
+    card = Plan(
+        title=title, risk="W", effects=[PlanLine(text="starts now on a100-02", owner="jiwoo")], undo="undo stops it"
+    )
     return PlanShown(
         question=question,
         digest=f"digest of {question}",
@@ -184,7 +186,7 @@ async def test_a_plan_is_shown_with_its_consequences_and_approved(page: Page) ->
     await say(page, "start")
     await expect(card(page)).to_contain_text("Start bert: 2 GPUs")
     await expect(card(page)).to_contain_text("starts now on a100-02belongs to jiwoo")
-    await expect(card(page)).to_contain_text("To put it back: stop it")
+    await expect(card(page)).to_contain_text("undo stops it")
     await page.get_by_role("button", name="Approve").click()
     await expect(card(page).locator(".status")).to_have_text("Approved in the browser")
     await expect(page.get_by_text("decided yes: None")).to_be_visible()

@@ -30,10 +30,12 @@ function facts(view) {
 
 function text(view) {
   const tone = `tone-${view.tone ?? "plain"}`;
+  const title = view.title ? h("h3", { class: tone }, view.title) : null;
+  const inTone = { class: title ? null : tone };
   const body = view.code
-    ? h("pre", { class: tone, tabindex: "0", role: "region", "aria-label": view.title ?? t("conversation") }, view.text)
-    : h("p", { class: tone }, view.text);
-  return h("section.view.text", {}, view.title ? h("h3", {}, view.title) : null, body);
+    ? h("pre", { ...inTone, tabindex: "0", role: "region", "aria-label": view.title ?? t("conversation") }, view.text)
+    : h("p", inTone, view.text);
+  return h("section.view.text", {}, title, view.text ? body : null);
 }
 
 function chart(view) {
@@ -63,7 +65,7 @@ export function plan(view) {
     h("h3", { id: heading }, h(`span.risk.risk-${view.risk}`, {}, t(`risk_${view.risk}`)), " ", view.title),
     view.effects?.length ? h("ul.effects", {}, ...view.effects.map(line)) : null,
     view.warnings?.length ? h("ul.warnings", {}, ...view.warnings.map((words) => h("li", {}, words))) : null,
-    view.undo ? h("p.undo", {}, t("undoWith", { undo: view.undo })) : h("p.undo.none", {}, t("noUndo")),
+    h(view.undo ? "p.undo" : "p.undo.none", {}, view.undo ?? t("noUndo")),
   );
 }
 
