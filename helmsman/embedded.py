@@ -12,7 +12,6 @@ import contextlib
 import fcntl
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -152,7 +151,7 @@ async def _start_missing(place: Place) -> Endpoint:
         await _agent_there(place, endpoint, name, agent)
     except Unavailable:
         if not running:
-            _terminate(agent)
+            await _finish(agent)
         raise
     return endpoint
 
@@ -177,7 +176,8 @@ async def _server_there(place: Place, pid: int) -> Endpoint:
 async def _agent_there(place: Place, endpoint: Endpoint, name: str, pid: int) -> None:
     log = _log(place, "agent")
     async for _ in _tries(pid, log, "agent"):
-        if await _is_alive(endpoint, name):
+        there = _process(place.node / "agent.json")
+        if there and there.pid == pid and await _is_alive(endpoint, name):
             return
     raise _too_slow("agent", log)
 
@@ -267,18 +267,23 @@ def _last_line(log: Path) -> str:
 
 
 async def _end(file: Path) -> bool:
-    """End the process that `file` names: ask, then kill. False when there is none."""
+    """End the process that `file` names. False when there is none."""
     process = _process(file)
-    if process is None:
-        return False
+    if process is not None:
+        await _finish(process.pid)
+    return process is not None
+
+
+async def _finish(pid: int) -> None:
+    """Ask the process to end, and kill it if it does not."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.send_signal(signal.SIGTERM)
+        process = psutil.Process(pid)
+        process.terminate()
         deadline = time.monotonic() + _END
-        while _lives(process.pid):
+        while _lives(pid):
             if time.monotonic() > deadline:
                 process.kill()
             await asyncio.sleep(_LOOK)
-    return True
 
 
 async def _running(endpoint: Endpoint) -> int:
@@ -292,11 +297,6 @@ async def _ask(url: str, token: str, question: Callable[[Client], Coroutine[None
         return await question(client)
     finally:
         await client.close()
-
-
-def _terminate(pid: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(pid).terminate()
 
 
 def _process(file: Path) -> psutil.Process | None:
