@@ -60,6 +60,8 @@ class Kit:
     settle: Callable[[], Awaitable[None]] = _nothing
     workdir: str | None = None
     timezone: tzinfo | None = None
+    patience: Sequence[float] = (0.2, 1.0)
+    """Seconds before a change is asked for again whose reply got lost."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def context(self, language: Language) -> Context:

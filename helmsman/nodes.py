@@ -1,7 +1,7 @@
 """What the nodes of `helmsman/graph.py` do with a turn: think, plan, act, answer."""
 
+import asyncio
 import json
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,8 +29,6 @@ from tools.base import Context, Result
 from tools.resolve import Question, Ready, Unfit, link
 from tools.views import Text, View
 from tools.words import say
-
-log = logging.getLogger(__name__)
 
 MAX_ROUNDS = 8
 """How often a model is asked in one turn."""
@@ -275,7 +273,7 @@ async def act(turn: Turn, past: list[Exchange], kit: Kit) -> None:
     )
     ctx = await kit.context(turn.language)
     result = await _run(call, ctx, kit)
-    if result.status == "refused" and result.reasons and result.reasons[0].code == "state_changed":
+    if _is(result, "refused", "state_changed"):
         call.ready, call.tries, turn.moved = False, call.tries + 1, True
         return
     await _end(call, result, kit, turn)
@@ -286,16 +284,22 @@ async def act(turn: Turn, past: list[Exchange], kit: Kit) -> None:
 
 
 async def _run(call: Call, ctx: Context, kit: Kit) -> Result:
+    """Run it. A change whose reply got lost is asked for again: its key gives the first outcome and does nothing."""
     tool = kit.registry.get(call.tool)
     assert tool is not None, call.tool
     args = tool.arguments.model_validate(call.arguments)
     if call.risk == "R":
         return await kit.unless_stopped(tool.run(ctx, args))
-    try:
-        return await tool.run(ctx, args, key=call.key, expect=call.digest)
-    except Exception:
-        log.exception("%s broke", call.tool)
-        raise
+    for wait in (*kit.patience, None):
+        result = await tool.run(ctx, args, key=call.key, expect=call.digest)
+        if wait is None or not _is(result, "failed", "unavailable"):
+            break
+        await asyncio.sleep(wait)
+    return result
+
+
+def _is(result: Result, status: str, code: str) -> bool:
+    return result.status == status and bool(result.reasons) and result.reasons[0].code == code
 
 
 async def _end(call: Call, result: Result, kit: Kit, turn: Turn) -> None:

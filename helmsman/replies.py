@@ -30,7 +30,7 @@ _ORDINALS = {
 }  # fmt: skip
 _FILLER = re.compile(
     r"\b(the|a|an|one|please|number|no|option|node|session|folder|image|it's|its|that|i mean|use|take|pick)\b|"
-    r"(거|것|걸로|번|번째|으로|로|이요|요|해줘|주세요|부탁해|을|를|은|는|이|가)$"
+    r"(거|것|걸|번|번째|으로|로|이요|거요|요|해줘|주세요|부탁해|을|를|은|는|이|가)$"
 )
 _NUMBER = re.compile(r"#?(\d{1,2})\s*(번|번째|번이요|번으로)?")
 
@@ -70,16 +70,12 @@ def pick(text: str, choices: Sequence[str]) -> str | None:
 
 
 def _index(line: str) -> int | None:
-    if number := _NUMBER.fullmatch(line):
-        return int(number[1]) - 1 if int(number[1]) > 0 else None
-    bare = line
-    for _ in range(3):
-        bare = _FILLER.sub("", bare).strip()
-    if number := _NUMBER.fullmatch(bare):
-        return int(number[1]) - 1 if int(number[1]) > 0 else None
-    for word in (bare.replace(" ", ""), line.replace(" ", "")):
-        if word in _ORDINALS:
-            return _ORDINALS[word]
+    for _ in range(4):
+        if line.replace(" ", "") in _ORDINALS:
+            return _ORDINALS[line.replace(" ", "")]
+        if number := _NUMBER.fullmatch(line):
+            return int(number[1]) - 1 if int(number[1]) > 0 else None
+        line = _FILLER.sub("", line).strip()
     return None
 
 

@@ -12,7 +12,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -296,12 +296,14 @@ class Store:
         """One transaction: all of it or nothing."""
         async with self._lock:
             with _disk_errors(self.path):
-                await self._db.execute("BEGIN IMMEDIATE")
                 try:
+                    await self._db.execute("BEGIN IMMEDIATE")
                     yield
                     await self._db.execute("COMMIT")
                 except BaseException:
-                    await self._db.execute("ROLLBACK")
+                    # whoever was cancelled doesn't know how far the connection's thread has come
+                    with suppress(sqlite3.OperationalError):
+                        await self._db.execute("ROLLBACK")
                     raise
         if not quiet:
             self._wake()
