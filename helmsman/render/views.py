@@ -1,9 +1,9 @@
-"""The five views as terminal text. Numbers are never cut: where a table doesn't fit, its rows become blocks."""
+"""The five views as terminal text. Numbers are never cut: a table that doesn't fit loses columns, or becomes blocks."""
 
 from typing import assert_never
 
 from rich.cells import cell_len
-from rich.console import Group, RenderableType
+from rich.console import Group, JustifyMethod, RenderableType
 from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
@@ -18,14 +18,17 @@ GAP = 2
 """Cells between two columns."""
 NARROWEST = 8
 """A text column isn't cut below this."""
+FEWEST = 4
+"""Columns that a table keeps where it is too wide; it leaves out those on the right first."""
 
 
 def render(view: View, look: Look, limit: int | None = None) -> str:
     """`view` as text that ends with a newline, in at most `limit` lines and one that says what was left out.
 
-    Tables and facts keep their beginning, logs their end.
+    Tables and facts keep their beginning, logs their end. Without a `limit` a table that is too wide for its terminal
+    becomes blocks of lines; with one it leaves columns out, and says so.
     """
-    text = _whole(view, look)
+    text = _drawn(view, look, whole=limit is None)
     if limit is None:
         return text
     return bounded(text, look, limit, keep_end=isinstance(view, Text) and view.code)
@@ -50,10 +53,10 @@ def _dim(text: str, look: Look) -> str:
     return look.draw(Words(text, style="muted")).rstrip("\n")
 
 
-def _whole(view: View, look: Look) -> str:
+def _drawn(view: View, look: Look, whole: bool) -> str:
     match view:
         case Table():
-            return look.draw(*_table(view, look))
+            return look.draw(*_table(view, look, whole))
         case Facts():
             return look.draw(*_facts(view, look))
         case Text():
@@ -73,50 +76,87 @@ def _title(text: str) -> Words:
 # ── tables ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def _table(view: Table, look: Look) -> list[RenderableType]:
+def _table(view: Table, look: Look, whole: bool) -> list[RenderableType]:
     parts: list[RenderableType] = [_title(view.title)]
+    shown, dropped = view, list[str]()
+    fitted = fit(view, look.width)
+    while fitted is None and not whole and len(shown.columns) > FEWEST:
+        dropped.insert(0, one_line(shown.columns[-1]))
+        shown = _without_last(shown)
+        fitted = fit(shown, look.width)
     if view.rows:
-        widths = fit(view, look.width)
-        parts.append(_grid(view, widths) if widths else _blocks(view, look))
+        parts.append(_grid(shown, *fitted) if fitted else _blocks(view, look))
     if view.note:
         parts.append(Words(one_line(view.note), style="muted"))
+    if fitted and dropped:
+        note = S("too narrow for: {columns}; /show prints all of it", columns=", ".join(dropped))
+        parts.append(Words(look.say(note), style="muted"))
     return parts
 
 
-def fit(view: Table, width: int) -> list[int] | None:
-    """A width for each column so that the table fits `width` cells, text columns cut as little as can be.
+def _without_last(view: Table) -> Table:
+    """The table without its last column: tools put what matters most first."""
+    rows = [row[: len(view.columns) - 1] for row in view.rows]
+    return view.model_copy(update={"columns": view.columns[:-1], "rows": rows})
 
-    None when that would take cutting a number, or a text column below `NARROWEST`.
+
+def fit(view: Table, width: int) -> tuple[list[int], int] | None:
+    """A width for each column, and the gap between them, so that the table fits `width` cells.
+
+    Given up in this order: headings on one line, half of the gap, the ends of texts. None when that would take cutting
+    a number, or a text below `NARROWEST`.
     """
-    widths = [_natural(view, index) for index in range(len(view.columns))]
-    room = width - GAP * (len(widths) - 1)
-    lowest = [min(each, NARROWEST) if _align(view, index) == "left" else each for index, each in enumerate(widths)]
-    if sum(lowest) > room:
-        return None
+    columns = range(len(view.columns))
+    snug = [
+        max(_widest(view, i), *(cell_len(word) for word in one_line(view.columns[i]).split() or [""])) for i in columns
+    ]
+    natural = [max(snug[i], cell_len(one_line(view.columns[i]))) for i in columns]
+    lowest = [min(snug[i], NARROWEST) if _align(view, i) == "left" else snug[i] for i in columns]
+    for wanted, least, gap in ((natural, snug, GAP), (snug, snug, GAP // 2), (snug, lowest, GAP // 2)):
+        room = width - gap * (len(columns) - 1)
+        if sum(least) <= room:
+            return _shrunk(wanted, least, room), gap
+    return None
+
+
+def _shrunk(wanted: list[int], least: list[int], room: int) -> list[int]:
+    """`wanted`, the widest made narrower step by step until all fit `room`; none below `least`."""
+    widths = list(wanted)
     while sum(widths) > room:
-        index = max(range(len(widths)), key=lambda i: widths[i] if widths[i] > lowest[i] else -1)
+        index = max(range(len(widths)), key=lambda i: widths[i] if widths[i] > least[i] else -1)
         widths[index] -= 1
     return widths
 
 
-def _natural(view: Table, index: int) -> int:
-    cells = [one_line(row[index].text) for row in view.rows if index < len(row)]
-    return max(cell_len(text) for text in [one_line(view.columns[index]), *cells])
+def _widest(view: Table, index: int) -> int:
+    return max((cell_len(one_line(row[index].text)) for row in view.rows if index < len(row)), default=0)
 
 
 def _align(view: Table, index: int) -> str:
     return view.align[index] if index < len(view.align) else "left"
 
 
-def _grid(view: Table, widths: list[int]) -> Grid:
-    grid = Grid(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="heading", show_edge=False)
+def _grid(view: Table, widths: list[int], gap: int) -> Grid:
+    grid = Grid(box=None, padding=(0, gap, 0, 0), pad_edge=False, show_edge=False)
     for index, (heading, width) in enumerate(zip(view.columns, widths, strict=True)):
-        justify = "right" if _align(view, index) == "right" else "left"
-        header = Words(one_line(heading), style="heading")
-        grid.add_column(header, justify=justify, width=width, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+        justify: JustifyMethod = "right" if _align(view, index) == "right" else "left"
+        header = Words(_folded(one_line(heading), width), style="heading")
+        grid.add_column(header, justify=justify, vertical="bottom", width=width, no_wrap=True, overflow="ellipsis")
     for row in view.rows:
         grid.add_row(*(_cell(each) for each in row))
     return grid
+
+
+def _folded(heading: str, width: int) -> str:
+    """The heading on as many lines as it takes, broken between words."""
+    lines = [""]
+    for word in heading.split():
+        joined = f"{lines[-1]} {word}".strip()
+        if cell_len(joined) <= width:
+            lines[-1] = joined
+        else:
+            lines.append(word)
+    return "\n".join(line for line in lines if line)
 
 
 def _cell(cell: Cell) -> Words:

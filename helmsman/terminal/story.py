@@ -98,8 +98,7 @@ class Story:
 
     def _answer(self, body: Answered) -> str:
         self.live, text = "", clean(body.text).strip()
-        last = self.results[-1] if self.results else None
-        if not text or (isinstance(last, Text) and not last.code and clean(last.text).strip() == text):
+        if not text or (self.results and text.rstrip(".") in _said_by(self.results[-1])):
             return ""
         return self.line(text, "warn" if body.refused else "plain")
 
@@ -165,6 +164,14 @@ class Story:
         """The end of the words that are coming, for the live area: at most `lines` lines."""
         drawn = self.line(clean(self.live)) if self.live.strip() else ""
         return "\n".join(drawn.splitlines()[-lines:])
+
+
+def _said_by(view: View) -> set[str]:
+    """The sentences that `view` shows as its title or text: an answer needn't say them again."""
+    texts = [view.title or ""]
+    if isinstance(view, Text) and not view.code:
+        texts.append(view.text)
+    return {clean(text).strip().rstrip(".") for text in texts}
 
 
 DECISIONS = {"yes": S("yes"), "no": S("no"), "edit": S("changed; here is the new plan")}

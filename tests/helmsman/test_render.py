@@ -42,11 +42,30 @@ def test_a_table_lines_up_although_hangul_is_two_cells_wide() -> None:
 def test_a_table_that_is_too_wide_loses_text_and_never_a_number() -> None:
     assert render(sessions(), Look(width=40)) == (
         "2 sessions\n"
-        "이름       what             GPU   memory\n"
-        "학습-작업  resnet-sweep-o…    4  256 GiB\n"
-        "bert       tune              12    8 GiB\n"
+        "이름      what               GPU  memory\n"
+        "학습-작업 resnet-sweep-of-t…   4 256 GiB\n"
+        "bert      tune                12   8 GiB\n"
         "1 more\n"
     )
+
+
+def test_a_table_gives_up_headings_on_one_line_before_it_cuts_texts() -> None:
+    cells = [[Cell(text="a100-01"), Cell(text="A100-80G"), Cell(text="128 GiB")]]
+    table = Table(
+        title="1 node", columns=["Node", "GPU model", "Memory left"], align=["left", "left", "right"], rows=cells
+    )
+    assert (
+        render(table, Look(width=26))
+        == "1 node\n         GPU        Memory\nNode     model        left\na100-01  A100-80G  128 GiB\n"
+    )
+
+
+def test_in_a_chat_a_table_leaves_out_its_last_columns_and_says_so() -> None:
+    columns = ["name", "a", "b", "c", "d", "e"]
+    rows = [[Cell(text="resnet"), *(Cell(text="1,000,000") for _ in range(5))] for _ in range(3)]
+    table = Table(title="3", columns=columns, align=["left", *["right"] * 5], rows=rows)  # type: ignore[list-item]
+    assert render(table, Look(width=50), limit=20).splitlines()[-1] == "too narrow for: e; /show prints all of it"
+    assert "  e     1,000,000" in render(table, Look(width=50))
 
 
 def test_where_not_even_that_fits_each_row_becomes_a_block() -> None:
