@@ -248,13 +248,18 @@ def _few_open(need: Need, count: int, now: int) -> Reason:
 
 
 def _nowhere(room: Room, need: Need, eligible: Sequence[int]) -> list[Reason]:
-    """Resources that are short on every node, each with the node that has most; else what the nearest lacks."""
+    """What is short on every node, with the node that has most of it; else what the nearest node lacks.
+
+    Where GPUs are short everywhere nothing else is said: cores and memory come free together with them.
+    """
     found: list[Reason] = []
     for resource, asked in _asked(need).items():
         free = _free(resource)
         best = max(eligible, key=lambda i: (free(room, i, need), -i))
         if free(room, best, need) < asked - EPSILON:
             found.append(_at_most(resource, asked, free(room, best, need), need.group, room.fleet.nodes[best].name))
+            if resource == "gpu":
+                break
     return found or _nearest(room, need, eligible)
 
 
