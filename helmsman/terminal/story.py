@@ -141,6 +141,8 @@ class Story:
     # ── results ──────────────────────────────────────────────────────────────────────────────────
 
     def _result(self, body: CallEnded) -> str:
+        if body.status == "denied":
+            return ""
         self.results.append(body.view)
         return render(body.view, self.look, limit=max(self.look.height - 4, MOST_LINES))
 

@@ -21,6 +21,11 @@ EXAMPLES_FLEET = [
 ]
 
 
+def title(look: Look) -> str:
+    """The line that is there at once, before anything is opened."""
+    return look.draw(Styled("Helmsman", style="title"))
+
+
 async def welcome(host: Host, look: Look) -> str:
     """The welcome of this cluster. Raises what its status raises."""
     status = await host.cluster.status()
@@ -33,9 +38,8 @@ async def welcome(host: Host, look: Look) -> str:
 
 
 def summary(status: ClusterStatus, look: Look) -> Styled:
-    """ "Helmsman · riverside (simulated)"."""
-    line = Styled("Helmsman", style="title")
-    line.append(f" · {one_line(status.name)}", style="title")
+    """ "riverside (simulated)"."""
+    line = Styled(one_line(status.name), style="title")
     if status.simulated:
         line.append(f" ({look.say(S('simulated'))})", style="muted")
     return line
