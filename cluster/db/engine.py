@@ -9,7 +9,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import event, text
+from alembic.util import CommandError
+from sqlalchemy import URL, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
@@ -29,22 +30,14 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path) -> "Database":
-        """Create or migrate the file at `path`; raises `Unavailable` when it can't be used."""
+        """Create or migrate the file at `path`, all or nothing; raises `Unavailable` when it can't be used."""
+        engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
+        event.listen(engine.sync_engine, "connect", _prepare)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-            event.listen(engine.sync_engine, "connect", _prepare)
-            async with engine.begin() as connection:
-                await connection.run_sync(migrate)
-        except (OSError, OperationalError, sqlite3.Error) as e:
-            why = str(e.__cause__ or e)
-            raise Unavailable(
-                S(
-                    "The cluster's database {path} can't be opened ({why}). Check that its folder is writable.",
-                    path=str(path),
-                    why=why,
-                )
-            ) from e
+            await _bring_up(engine, path)
+        except BaseException:
+            await engine.dispose()
+            raise
         return cls(engine)
 
     async def close(self) -> None:
@@ -52,7 +45,9 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
+        """One moment of the database, however long the reading takes."""
         async with self._session() as db:
+            await db.execute(text("BEGIN"))
             yield db
 
     @asynccontextmanager
@@ -70,6 +65,27 @@ class Database:
                         S("The disk of the cluster's database is full. Nothing was changed; free some space.")
                     ) from e
                 raise
+
+
+async def _bring_up(engine: AsyncEngine, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            await connection.run_sync(migrate)
+    except CommandError as e:
+        raise Unavailable(
+            S("The database {path} was made by a newer Helmsman; update this one to use it.", path=str(path))
+        ) from e
+    except (OSError, OperationalError, sqlite3.Error) as e:
+        why = str(e.__cause__ or e)
+        raise Unavailable(
+            S(
+                "The cluster's database {path} can't be opened ({why}). Check that its folder is writable.",
+                path=str(path),
+                why=why,
+            )
+        ) from e
 
 
 def _prepare(connection: Any, _record: Any) -> None:
