@@ -3,6 +3,7 @@
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cluster.models import AuditEntry
@@ -128,7 +129,7 @@ async def _history(chat: "Chat", argument: str) -> None:
         return
     rows = [_audit_row(entry, chat) for entry in page.items]
     note = chat.look.say(S("Say “undo” to put back the last one, or “undo ID” for another."))
-    title = S("{shown} of your {total} changes, newest first", shown=len(page.items), total=page.total)
+    title = S("Your changes, newest first: {shown} of {total}", shown=len(page.items), total=page.total)
     _table(chat, title, [S("id"), S("when"), S("action"), S("target"), S("result")], rows, note)
 
 
@@ -141,8 +142,7 @@ def _audit_row(entry: AuditEntry, chat: "Chat") -> list[Cell]:
         result = Cell(text=chat.look.say(S("done, can't be undone")))
     else:
         result = Cell(text=chat.look.say(S("done, can be undone")), tone="good")
-    when = entry.at.astimezone().strftime("%Y-%m-%d %H:%M")
-    return [*_row(entry.id, when, entry.action, ", ".join(entry.targets)), result]
+    return [*_row(entry.id, _local(entry.at), entry.action, ", ".join(entry.targets)), result]
 
 
 async def _new(chat: "Chat", argument: str) -> None:
@@ -161,7 +161,7 @@ async def _resume(chat: "Chat", argument: str) -> None:
         await _switch(chat, thread)
         return
     rows = [
-        _row(str(number), each.updated[:16].replace("T", " "), str(each.turns), each.title)
+        _row(str(number), _local(datetime.fromisoformat(each.updated)), str(each.turns), each.title)
         for number, each in enumerate(threads[:HISTORY], 1)
     ]
     note = chat.look.say(S("Type a number to go on with that one."))
@@ -231,6 +231,11 @@ def _only(word: str, names: list[str], what: Sentence, chat: "Chat") -> str:
     if not fitting:
         raise HelmsmanError(S("There is no {kind} {word}. There are: {known}.", kind=kind, word=word, known=known))
     raise HelmsmanError(S("{word} fits several: {known}.", word=word, known=", ".join(fitting)))
+
+
+def _local(at: datetime) -> str:
+    """In this machine's time zone, to the minute."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def _row(*texts: str) -> list[Cell]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -159,7 +160,8 @@ async def test_a_new_conversation_leaves_the_old_one_behind(talk: Talk) -> None:
 
 async def test_a_conversation_is_resumed_by_number_after_the_list_or_at_once(talk: Talk) -> None:
     listed = await talk.say("/resume")
-    assert "1    2026-03-01 10:00  3      sessions" in listed
+    when = datetime.fromisoformat("2026-03-01T10:00:00+09:00").astimezone().strftime("%Y-%m-%d %H:%M")
+    assert f"1    {when}  3      sessions" in listed
     await talk.say("2")
     assert talk.chat.conversation is not None
     assert talk.chat.conversation.thread == "t-2"
