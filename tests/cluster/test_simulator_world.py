@@ -27,7 +27,8 @@ projects: [{name: nlp}, {name: vision}]
 folders: [{name: corpus, project: nlp, size: 40g}]
 sessions:
   - {name: sweep, id: s-1, user: alice, type: batch, gpu: 4, cpu: 8, status: running, node: a100-01,
-     started: -3h, time_limit: 5h, gpu_utilization: 0.03, command: "python sweep.py", log: "CUDA out of memory", runs_for: 4h}
+     started: -3h, time_limit: 5h, gpu_utilization: 0.03, command: "python sweep.py", log: "CUDA out of memory",
+     runs_for: 4h}
   - {name: big, id: s-2, user: minho, type: batch, gpu: 8, node_count: 2, status: pending,
      submitted: -40m, command: "python big.py", time_limit: 2h, mounts: [corpus]}
   - {name: after, id: s-3, user: minho, type: batch, gpu: 1, status: held, depends_on: [big], command: "python eval.py"}
