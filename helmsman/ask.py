@@ -37,8 +37,9 @@ from helmsman.settings import Settings
 from tools.views import View
 
 if TYPE_CHECKING:
-    from cluster.simulator.world import World
     from langchain_core.language_models.chat_models import BaseChatModel
+
+    from cluster.simulator.world import World
 
 Approve = Literal["never", "safe", "all"]
 EXIT_CODES = {"done": 0, "asked": 3, "refused": 4, "failed": 5, "denied": 6, "stopped": 5}
@@ -222,7 +223,7 @@ async def ask_cases(settings: Settings, lines: TextIO, options: Options) -> int:
 
     Gives 2 when a line was no case, else 0: how each case went stands in its line.
     """
-    from helmsman.models import choose
+    from helmsman.models import choose, close
     from tools.registry import default_registry
 
     if options.scenario is None:
@@ -236,6 +237,7 @@ async def ask_cases(settings: Settings, lines: TextIO, options: Options) -> int:
             code = code if case else 2
             if case:
                 print(await _run_case(settings, case, seeded, model, options), flush=True)  # noqa: T201
+    await close(model)
     return code
 
 

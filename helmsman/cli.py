@@ -183,10 +183,13 @@ def _import_opening() -> Any:
 
 
 async def _status(settings: "Settings") -> None:
+    from helmsman.embedded import find
     from helmsman.opening import status_view
     from helmsman.place import connect
     from helmsman.render import language_of_locale, render, standard_look
 
+    if settings.cluster.url is None and await find(settings.data_dir) is None:
+        raise HelmsmanError(S("The cluster of this machine is not running. Start it with `helmsman up`."))
     language = language_of_locale() if settings.language == "auto" else settings.language
     async with connect(settings) as client:
         typer.echo(render(await status_view(client, language), standard_look(language)))

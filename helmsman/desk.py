@@ -56,10 +56,15 @@ class Desk:
         self.owner = f"{who.user}@{who.cluster}"
         """Whose threads and approvals these are: a user of one cluster."""
         self._model: BaseChatModel | None = None
+        self._made: list[BaseChatModel] = []
         self._rules = [approve.parse_rule(text, self.registry) for text in settings.approvals]
 
     async def close(self) -> None:
-        """Close the files; the cluster's client stays open."""
+        """Close the files, and the models made here; the cluster's client stays open."""
+        from helmsman.models import close
+
+        for model in self._made:
+            await close(model)
         await self.saver.conn.close()
         await self.store.close()
 
@@ -88,6 +93,7 @@ class Desk:
             from helmsman.models import choose
 
             self._model = choose(self.settings, self.registry)
+            self._made.append(self._model)
         return self._model
 
     @model.setter
@@ -106,6 +112,7 @@ class Desk:
 
         settings = self.settings.model_copy(update={"model": name})
         self.model = await asyncio.to_thread(choose, settings, self.registry)
+        self._made.append(self.model)
         self.settings = settings
 
     # ── approvals in advance ─────────────────────────────────────────────────────────────────────
@@ -182,6 +189,11 @@ async def open_desk(
     if model is not None:
         desk.model = model
     return desk
+
+
+async def open_session(settings: Settings, *, cluster: Client, thread: str | None = None) -> Session:
+    """One conversation on a desk of its own: the short way in for a program that needs no more."""
+    return await (await open_desk(settings, cluster)).open(thread)
 
 
 def quiet(settings: Settings) -> None:

@@ -153,15 +153,24 @@ class Session:
         """A line that picks completes the waiting call; any other goes to the model, which knows what was asked."""
         asking = question.asking
         assert asking is not None
-        if asking.confirm:
-            calls = asking.calls if _confirmed(text, asking.choices) else None
-            await self._request(text, face, calls=calls)
-            return
         picked = replies.pick(text, asking.choices)
-        if picked is None or not asking.calls:
+        if replies.yes_or_no(text) == "no" or (asking.confirm and picked == asking.choices[1]):
+            await self._leave(text, face)
+        elif asking.confirm:
+            confirmed = replies.yes_or_no(text) == "yes" or picked == asking.choices[0]
+            await self._request(text, face, calls=asking.calls if confirmed else None)
+        elif picked is None or not asking.calls:
             await self._request(picked or text, face)
-            return
-        await self._request(text, face, calls=questions.complete(asking, picked))
+        else:
+            await self._request(text, face, calls=questions.complete(asking, picked))
+
+    async def _leave(self, text: str, face: str) -> None:
+        """The question back was answered with a no: nothing is done."""
+        turn = f"{self.thread}.{secrets.token_hex(3)}"
+        await self._store.begin(self.thread, self._desk.owner, turn, UserSaid(text=text, face=face), text[:80])
+        left = say(S("All right, nothing was changed."), self._desk.language(text))
+        await self._store.append(self.thread, Answered(text=left))
+        await self._store.release(self.thread, TurnEnded(outcome="denied"), turn)
 
     # ── the turn ─────────────────────────────────────────────────────────────────────────────────
 
@@ -297,10 +306,6 @@ async def _wait(changed: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await changed.wait()
-
-
-def _confirmed(text: str, choices: list[str]) -> bool:
-    return replies.yes_or_no(text) == "yes" or replies.pick(text, choices) == choices[0]
 
 
 def _ended(turn: Turn, started: float) -> Happening:

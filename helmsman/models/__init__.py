@@ -39,6 +39,13 @@ def choose(settings: Settings, registry: Registry) -> BaseChatModel:
     return EndpointModel.at(settings, registry)
 
 
+async def close(model: BaseChatModel) -> None:
+    """Close what a model holds open."""
+    closing = getattr(model, "aclose", None)
+    if closing is not None:
+        await closing()
+
+
 def choices(settings: Settings) -> "list[ModelChoice]":
     """What /model offers."""
     from helmsman.terminal.host import ModelChoice

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import httpx
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, SystemMessage
@@ -49,6 +50,7 @@ class EndpointModel(BaseChatModel):
     name_of_model: str
     base_url: str
     _bound: Runnable[Any, AIMessage] = PrivateAttr()
+    _http: httpx.AsyncClient = PrivateAttr()
 
     @classmethod
     def at(cls, settings: Settings, registry: Registry) -> "EndpointModel":
@@ -58,7 +60,9 @@ class EndpointModel(BaseChatModel):
         endpoint = settings.endpoint
         assert endpoint.base_url is not None
         model = cls(name_of_model=settings.model, base_url=endpoint.base_url)
+        model._http = httpx.AsyncClient(timeout=endpoint.timeout)
         chat = ChatOpenAI(
+            http_async_client=model._http,
             model=settings.model,
             base_url=endpoint.base_url,
             api_key=secret(endpoint.api_key, endpoint.api_key_file, "The endpoint's key") or "none",
@@ -69,6 +73,10 @@ class EndpointModel(BaseChatModel):
         )
         model._bound = chat.bind_tools([*map(_function, registry.schemas()), _ASK, _REFUSE])
         return model
+
+    async def aclose(self) -> None:
+        """Close its connections."""
+        await self._http.aclose()
 
     @property
     def _llm_type(self) -> str:

@@ -1,4 +1,4 @@
-"""A toy cluster behind the real tools' shapes: nodes and folders that are changed by W and D, and move under one's feet."""
+"""A toy cluster behind the real tools' shapes: nodes and folders that W and D change, and that move meanwhile."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable

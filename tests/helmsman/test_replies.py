@@ -7,34 +7,31 @@ from helmsman.replies import pick, yes_or_no
 NODES = ["a100-01", "a100-02", "gpu-1", "gpu-10"]
 
 
-@pytest.mark.parametrize(
-    "text", ["yes", "Y", "Yes!", "ok", "go ahead", "응", "그래.", "ㅇㅇ", "네, 진행해주세요", "좋아요", "그럼"]
-)
+YES = ["yes", "Y", "Yes!", "ok", "go ahead", "응", "그래.", "ㅇㅇ", "네, 진행해주세요", "좋아요", "그럼"]
+NO = ["no", "N", "nope", "cancel", "don’t", "never mind", "아니", "아뇨", "취소", "하지 마", "ㄴㄴ", "No, thanks."]
+NEITHER = [
+    "yes, but with 4 GPUs",
+    "no, a100-02 instead",
+    "네 장으로 바꿔줘",
+    "아니 두 개로",
+    "list nodes",
+    "yes and no",
+    "",
+    "그래프 보여줘",
+]
+
+
+@pytest.mark.parametrize("text", YES)
 def test_these_are_a_yes(text: str) -> None:
     assert yes_or_no(text) == "yes"
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["no", "N", "nope", "cancel", "don’t", "never mind", "아니", "아뇨", "취소", "하지 마", "ㄴㄴ", "No, thanks."],
-)
+@pytest.mark.parametrize("text", NO)
 def test_these_are_a_no(text: str) -> None:
     assert yes_or_no(text) == "no"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "yes, but with 4 GPUs",
-        "no, a100-02 instead",
-        "네 장으로 바꿔줘",
-        "아니 두 개로",
-        "list nodes",
-        "yes and no",
-        "",
-        "그래프 보여줘",
-    ],
-)
+@pytest.mark.parametrize("text", NEITHER)
 def test_these_are_neither(text: str) -> None:
     assert yes_or_no(text) is None
 

@@ -355,7 +355,7 @@ async def test_a_real_process_killed_in_the_act_is_taken_over_at_once(talk, tmp_
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
     )
-    assert process.stdin and process.stdout
+    assert process.stdout
     with process:
         thread = process.stdout.readline().strip()
         assert process.stdout.readline().strip() == "acted"
