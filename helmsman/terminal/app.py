@@ -13,6 +13,7 @@ from helmsman.render import Look, standard_look
 from helmsman.render.look import Language
 from helmsman.terminal.chat import Chat
 from helmsman.terminal.host import Opener
+from helmsman.terminal.welcome import title
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ async def _in_terminal(opener: Opener, options: Options, look: Look) -> int:
     screen = TerminalScreen(open_history(options.history, options.history_lines), look.color)
     talk = Chat(screen, look, options.face)
     screen.bind(talk)
+    screen.show(title(look))
+    screen.flush()
     try:
         with patch_stdout(raw=True):
             await screen.run(lambda: talk.start(opener))
@@ -80,6 +83,7 @@ async def _through_lines(opener: Opener, options: Options, look: Look) -> int:
 
     screen = LineScreen(sys.stdout)
     talk = Chat(screen, look, options.face, echo=not sys.stdin.isatty())
+    screen.show(title(look))
     try:
         talk.start(opener)
         await run(talk, screen, sys.stdin)

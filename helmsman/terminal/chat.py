@@ -25,7 +25,7 @@ from helmsman.terminal.follow import Follower, wants_to_follow
 from helmsman.terminal.host import Host, Opened, Opener
 from helmsman.terminal.replay import replay
 from helmsman.terminal.story import Story
-from helmsman.terminal.welcome import title, welcome
+from helmsman.terminal.welcome import welcome
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,6 @@ class Chat:
 
     def start(self, opener: Opener) -> None:
         """Open in the background; what is typed meanwhile is sent afterwards."""
-        self.screen.show(title(self.look))
         self._run_turn(self._open(opener), S("opening"))
 
     async def _open(self, opener: Opener) -> None:

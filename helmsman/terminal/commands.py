@@ -182,7 +182,15 @@ async def _follow(chat: "Chat", argument: str) -> None:
         raise HelmsmanError(S("Whose output? Use: /follow SESSION."))
     if chat.follower:
         chat.follower.cancel()
-    chat.follow(argument)
+    chat.follow(await _session(argument, chat))
+
+
+async def _session(word: str, chat: "Chat") -> str:
+    """The one session whose name begins with `word`; else `word` itself, for the cluster to find."""
+    names = await chat.conversation.names() if chat.conversation else None
+    known = set(names.sessions.values()) if names else set()
+    fitting = [name for name in known if name.startswith(word)]
+    return fitting[0] if word not in known and len(fitting) == 1 else word
 
 
 async def _quit(chat: "Chat", argument: str) -> None:

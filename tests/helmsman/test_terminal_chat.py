@@ -292,7 +292,7 @@ async def test_a_cluster_that_cannot_be_opened_is_a_sentence_and_an_exit_code() 
     chat.start(opener)
     chat.submit("typed already")
     await chat.idle()
-    assert (paper.printed, paper.left, chat.exit_code) == ("Helmsman\nThe server does not answer.\n", True, 5)
+    assert (paper.printed, paper.left, chat.exit_code) == ("The server does not answer.\n", True, 5)
     await chat.close()
 
 
@@ -323,7 +323,7 @@ async def test_the_welcome_says_where_one_is_and_what_one_can_say() -> None:
     desk.chat.start(opener)
     await desk.chat.idle()
     assert desk.take() == (
-        "Helmsman\nriverside (simulated)\n"
+        "riverside (simulated)\n"
         "20 nodes · 37.5 of 128 GPUs free · 32 sessions run, 6 wait · 1 taking no work\n"
         "\n"
         "  which sessions are idle?\n"

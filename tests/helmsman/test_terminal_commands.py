@@ -210,6 +210,11 @@ async def test_follow_the_log_goes_on_after_the_log_that_was_shown(talk: Talk) -
     assert talk.printed.count("epoch 2 loss 1.97") == 1
 
 
+async def test_the_beginning_of_a_session_is_enough_to_follow_it(talk: Talk) -> None:
+    talk.host.cluster.ended.add("resnet-sweep")
+    assert "resnet-sweep has ended." in await talk.say("/follow resn")
+
+
 async def test_following_something_unknown_is_a_sentence(talk: Talk) -> None:
     assert "There is no session nope." in await talk.say("/follow nope")
     assert talk.chat.follower is None
