@@ -53,13 +53,14 @@ class Fleet:
         """Nodes whose agents have a start or an end to tell."""
         return {name for name, agent in self.agents.items() if agent.news and not agent.silent}
 
-    def happen(self, now: datetime) -> bool:
-        """Do what is due. True when something was."""
+    def happen(self, now: datetime) -> set[str]:
+        """Do what is due. Returns the nodes that it happened to."""
         due = [happening for happening in self.happenings if happening.at <= now]
         self.happenings = [happening for happening in self.happenings if happening.at > now]
         for happening in sorted(due):
             self._do(happening)
-        return bool(due)
+        everywhere = any(happening.session for happening in due)
+        return set(self.agents) if everywhere else {happening.node for happening in due}
 
     def _do(self, happening: Happening) -> None:
         match happening.kind:

@@ -159,8 +159,8 @@ class World:
         while True:
             now = self.clock.advance_to(await self._next_event(self.clock.now(), target))
             await self.fleet.beat(self.core.agents, now)
-            if self.fleet.happen(now):
-                await self.fleet.beat(self.core.agents, now)
+            touched = self.fleet.happen(now)
+            await self.fleet.beat(self.core.agents, now, sorted(touched))
             await self._settle()
             if now >= target:
                 return
