@@ -76,7 +76,9 @@ def chat(
 
 @app.command()
 def ask(
-    texts: Annotated[list[str], typer.Argument(help='What you want; more are further turns. "-" reads cases.')],
+    texts: Annotated[
+        list[str], typer.Argument(metavar="TEXT…", help='What you want; more are further turns. "-" reads cases.')
+    ],
     scenario: Scenario = None,
     user: AskedBy = None,
     approve: Annotated[

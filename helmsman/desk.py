@@ -88,17 +88,20 @@ class Desk:
 
     @property
     def model(self) -> BaseChatModel:
-        """The model in use; made when first needed."""
-        if self._model is None:
-            from helmsman.models import choose
-
-            self._model = choose(self.settings, self.registry)
-            self._made.append(self._model)
+        """The model in use."""
+        assert self._model is not None, "open_desk sets it"
         return self._model
 
     @model.setter
     def model(self, model: BaseChatModel) -> None:
         self._model = model
+
+    def make_model(self, settings: Settings) -> BaseChatModel:
+        """The model that `settings` name; it is closed with the desk. Raises `BadConfig` for an unusable one."""
+        from helmsman.models import choose
+
+        self._made.append(choose(settings, self.registry))
+        return self._made[-1]
 
     async def models(self) -> "list[ModelChoice]":
         """What there is to choose from."""
@@ -108,11 +111,8 @@ class Desk:
 
     async def use_model(self, name: str) -> None:
         """From the next turn on, in every conversation of this process. Raises `HelmsmanError` for an unusable one."""
-        from helmsman.models import choose
-
         settings = self.settings.model_copy(update={"model": name})
-        self.model = await asyncio.to_thread(choose, settings, self.registry)
-        self._made.append(self.model)
+        self.model = await asyncio.to_thread(self.make_model, settings)
         self.settings = settings
 
     # ── approvals in advance ─────────────────────────────────────────────────────────────────────
@@ -185,9 +185,8 @@ async def open_desk(
         saver = await open_saver(path)
         undo.push_async_callback(saver.conn.close)
         desk = Desk(settings, cluster, store, saver, Who(user.name, status.name))
+        desk.model = model if model is not None else await asyncio.to_thread(desk.make_model, settings)
         undo.pop_all()
-    if model is not None:
-        desk.model = model
     return desk
 
 

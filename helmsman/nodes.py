@@ -20,6 +20,7 @@ from helmsman.events import (
     Words,
     Working,
 )
+from helmsman.heard import put_right
 from helmsman.kit import Kit, Opened
 from helmsman.models.messages import DECISIONS, to_messages
 from helmsman.prose import Checker, Sentences
@@ -63,6 +64,8 @@ async def think(turn: Turn, past: list[Exchange], kit: Kit) -> None:
         await _decide(turn, message, prose, kit)
     else:
         _take_wishes(turn, [(w["name"], w["args"]) for w in wishes], prose)
+        if getattr(kit.model(), "miscopies", False) and turn.waiting:
+            put_right(turn.waiting, turn.exchange.user, await kit.client.names())
 
 
 async def _ask_model(

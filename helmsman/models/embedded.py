@@ -34,6 +34,8 @@ class EmbeddedModel(BaseChatModel):
 
     path: Path | None = None
     sure: float = SURE
+    miscopies: bool = True
+    """It is small enough to write a100-05 where the person wrote a100-02; see `helmsman/heard.py`."""
     _risky: frozenset[str] = PrivateAttr(default=frozenset())
     _g: "G | None" = PrivateAttr(default=None)
     _loading: threading.Lock = PrivateAttr(default_factory=threading.Lock)

@@ -80,9 +80,7 @@ async def test_g_answers_with_calls_and_adds_nothing_to_results() -> None:
         ("get_node", 0.1, "get_node"),
     ],
 )
-async def test_an_unsure_call_that_changes_something_is_asked_about(
-    tool: str, confidence: float, name: str
-) -> None:
+async def test_an_unsure_call_that_changes_something_is_asked_about(tool: str, confidence: float, name: str) -> None:
     model, _ = g(Call(tool, {"node": "a100-01"}), confidence=confidence)
     message = await model.ainvoke([HumanMessage("do it")])
     assert [c["name"] for c in message.tool_calls] == [name]
