@@ -21,7 +21,7 @@ from tools.catalogue import catalogue
 from tools.kinds import Kind, Noun, Shape, shape_of
 from tools.linking.amounts import read_duration, read_size
 from tools.linking.enums import read_bool, read_choice
-from tools.linking.names import Match, find, fold
+from tools.linking.names import Match, find, fold, position
 from tools.linking.numbers import number, read_number
 from tools.linking.times import read_since, read_time
 from tools.outcome import failure, unfit
@@ -266,6 +266,8 @@ class _Linking:
         if not known and noun in ("image", "gpu_model"):
             return said.strip()
         found = find(said, known)
+        if noun == "node" and not _certain(found):
+            found = await self._by_gpu_model(said) or found
         if noun == "gpu_model" and len(found.names) > 1:
             return said.strip()
         return self._settled(argument, noun, said, found)
@@ -288,6 +290,20 @@ class _Linking:
             return plain[noun]
         sessions = [*names.sessions, *names.sessions.values()]
         return [*sessions, *names.nodes, *names.folders, *names.endpoints, *names.users, *names.resource_groups]
+
+    async def _by_gpu_model(self, said: str) -> Match | None:
+        """ "the second a100 box" where nodes are not named for their GPUs: the second of those that have them."""
+        for word in said.split():
+            models = find(word, self._names.gpu_models)
+            if not _certain(models) or not any(c.isdigit() for c in word):
+                continue
+            pages = [await self._ctx.client.nodes(gpu_model=m, limit=1000) for m in models.names]
+            nodes = sorted(n.name for page in pages for n in page.items if n.gpu_model in models.names)
+            place = position(said.replace(word, ""))
+            if place is None:
+                return Match(tuple(nodes)) if nodes else None
+            return Match((nodes[place - 1],), sure=False) if 1 <= place <= len(nodes) else None
+        return None
 
     def _settled(self, argument: str, noun: Noun, said: str, found: Match) -> str:
         """The one name found; else a question or a refusal."""

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from cluster.client import Client
 from cluster.errors import NotFound
@@ -37,6 +38,9 @@ from cluster.models import (
 )
 from tools.base import Context
 from tools.words import speaker
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 NOW = datetime.fromisoformat("2026-03-02T09:00:00+09:00")
 GIB = 2**30

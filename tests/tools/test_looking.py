@@ -44,6 +44,8 @@ async def test_names_that_two_have_are_shown_as_ids_which_link(ctx: Context) -> 
 
 
 async def test_filters_reach_the_server_as_they_were_linked(ctx: Context, client: Any) -> None:
+    await look(ctx, "list_sessions")
+    assert client.asked.pop() == {"limit": 200}
     await look(ctx, "list_sessions", user="민호", sort_by="gpu", order="desc", limit=1)
     assert client.asked == [{"limit": 1, "user": "minho", "sort_by": "gpu", "order": "desc"}]
 

@@ -92,6 +92,7 @@ def test_a_wrong_number_is_never_corrected() -> None:
     found = find("a100-07", NODES)
     assert found.names == ()
     assert set(found.near) >= {"a100-01", "a100-02"}
+    assert find("gpu-03", ["gpu-01", "vit-large"]).names == ()
 
 
 def test_a_number_is_not_taken_for_an_ordinal() -> None:

@@ -131,6 +131,20 @@ async def test_a_guess_is_taken_for_a_look_but_asked_before_work_is_lost(ctx: Co
     assert question.choices == ["gpu-01"]
 
 
+async def test_a_node_is_found_by_its_gpus_where_its_name_does_not_tell(ctx: Context, client: Any) -> None:
+    for node, model in zip(client.nodes_list, ["H100-80G", "L40S", "H100-80G", "L40S", "L40S", "L40S"], strict=True):
+        node.gpu_model = model
+    renamed = zip(client.nodes_list, ["big-1", "small-1", "big-2", "small-2", "small-3", "small-4"], strict=True)
+    client.nodes_list = [n.model_copy(update={"name": name}) for n, name in renamed]
+    client.fresh = ctx.names.model_copy(
+        update={"nodes": [n.name for n in client.nodes_list], "gpu_models": ["H100-80G", "L40S"]}
+    )
+    assert await given_of(ctx, "get_node", node="the second h100 box") == {"node": "big-2"}
+    assert await given_of(ctx, "get_node", node="l40s 3번") == {"node": "small-3"}
+    assert (await question_of(ctx, "get_node", node="the h100 machine")).choices == ["big-1", "big-2"]
+    assert (await question_of(ctx, "drain_node", node="the second h100")).choices == ["big-2"]
+
+
 async def test_an_unknown_name_is_refused_with_the_nearest_ones(ctx: Context) -> None:
     assert await refusal_of(ctx, "get_node", node="a100-07") == (
         "There is no node a100-07. Did you mean one of these: a100-01, a100-02, a100-03, a100-04?"

@@ -156,6 +156,12 @@ def find(said: str, known: Sequence[str]) -> Match:
     return Match(near=near(said, known))
 
 
+def position(said: str) -> int | None:
+    """The one number in it, spoken or written: 2 for "the second box", "2번"."""
+    numbers = [p for p in _pieces_said(said) if isinstance(p, int)]
+    return numbers[0] if len(numbers) == 1 else None
+
+
 def near(said: str, known: Sequence[str]) -> tuple[str, ...]:
     """The existing names that look or sound most like `said`, best first; at most five."""
     scored = sorted(((_alike(said, name), name) for name in known), key=lambda pair: -pair[0])
