@@ -284,14 +284,15 @@ def dump(report: Report, case: str | int | None = None) -> str:
 
 
 def _show(report: Report) -> None:
+    """For people: the views, and the answer where no view says it already."""
     from helmsman.render import render, standard_look
 
     look = standard_look()
     for turn in report.turns:
-        for view in turn.views:
-            print(render(view, look))  # noqa: T201
-        if turn.answer and not (turn.views and turn.outcome == "done"):
-            print("\n".join([turn.answer, *(f"  {i}. {c}" for i, c in enumerate(turn.choices, 1))]))  # noqa: T201
+        shown = [render(view, look) for view in turn.views]
+        if turn.answer and not any(turn.answer in text for text in shown):
+            shown.append("\n".join([turn.answer, *(f"  {i}. {c}" for i, c in enumerate(turn.choices, 1))]))
+        print("\n".join(shown))  # noqa: T201 - stdout is this command's product
 
 
 def _progress(stream: TextIO) -> Callable[[str], None]:
