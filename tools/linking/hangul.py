@@ -5,6 +5,7 @@ under a licence that suits (`korean_romanizer` is GPL).
 """
 
 import re
+from functools import lru_cache
 
 _INITIALS = "g kk n d tt r m b pp s ss _ j jj ch k t p h".replace("_", "").split(" ")
 _VOWELS = [
@@ -73,6 +74,7 @@ _CLASSES = str.maketrans("kqctpfvlz", "gggdbbbrj")
 _VOWEL = re.compile(r"[aeiouyw]")
 
 
+@lru_cache(50_000)
 def has_hangul(text: str) -> bool:
     return any("가" <= c <= "힣" for c in text)
 
@@ -94,6 +96,7 @@ def _syllable(char: str) -> str:
     return _INITIALS[index // 588] + _VOWELS[index % 588 // 28] + _FINALS[index % 28]
 
 
+@lru_cache(50_000)
 def sound(text: str) -> str:
     """How it sounds, roughly: equal for the usual spellings of one name."""
     rough = re.sub(r"[^a-z0-9]", "", romanize(text).casefold())
@@ -102,6 +105,7 @@ def sound(text: str) -> str:
     return re.sub(r"([a-z])\1+", r"\1", rough.translate(_CLASSES))
 
 
+@lru_cache(50_000)
 def skeleton(text: str) -> str:
     """Its consonants alone, for loan words: 레즈넷 and resnet are both "rsnd". Digits stay."""
     rough = sound(text).translate(str.maketrans("j", "s"))

@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rapidfuzz import fuzz
 from text_to_num import text2num
@@ -16,6 +17,8 @@ from tools.linking.numbers import read_number
 
 Piece = str | int
 NEAR = 5
+_REMEMBERED = 50_000
+"""Names whose forms are kept: those of a large cluster."""
 """Names offered when none fits."""
 
 _ORDINALS = {
@@ -23,108 +26,16 @@ _ORDINALS = {
     "tenth": 10, "eleventh": 11, "twelfth": 12, "첫": 1, "첫번째": 1, "첫째": 1, "둘째": 2, "셋째": 3, "넷째": 4,
 }  # fmt: skip
 _NOUNS = {
-    "the",
-    "a",
-    "an",
-    "my",
-    "our",
-    "that",
-    "this",
-    "those",
-    "these",
-    "s",
-    "of",
-    "on",
-    "in",
-    "called",
-    "named",
-    "number",
-    "no",
-    "nr",
-    "gpu-node",
-    "node",
-    "nodes",
-    "host",
-    "server",
-    "machine",
-    "box",
-    "agent",
-    "session",
-    "sessions",
-    "job",
-    "jobs",
-    "workload",
-    "container",
-    "pod",
-    "run",
-    "task",
-    "thing",
-    "one",
-    "folder",
-    "vfolder",
-    "volume",
-    "directory",
-    "dataset",
-    "project",
-    "group",
-    "team",
-    "user",
-    "guy",
-    "person",
-    "queue",
-    "partition",
-    "pool",
-    "resource",
-    "image",
-    "endpoint",
-    "service",
-    "card",
-    "cards",
-    "gpus",
-} | {
-    "노드",
-    "서버",
-    "호스트",
-    "머신",
-    "장비",
-    "기계",
-    "세션",
-    "작업",
-    "잡",
-    "워크로드",
-    "컨테이너",
-    "파드",
-    "폴더",
-    "볼륨",
-    "디렉터리",
-    "데이터셋",
-    "프로젝트",
-    "그룹",
-    "팀",
-    "사용자",
-    "유저",
-    "큐",
-    "파티션",
-    "풀",
-    "자원",
-    "이미지",
-    "엔드포인트",
-    "서비스",
-    "번",
-    "호",
-    "호기",
-    "번째",
-    "번기",
-    "그",
-    "저",
-    "이",
-    "저기",
-    "씨",
-    "님",
-    "씨가",
-    "카드",
-    "박스",
-}
+    "the", "a", "an", "my", "our", "that", "this", "those", "these", "s", "of", "on", "in", "called", "named",
+    "number", "no", "nr", "gpu-node", "node", "nodes", "host", "server", "machine", "box", "agent", "session",
+    "sessions", "job", "jobs", "workload", "container", "pod", "run", "task", "thing", "one", "folder", "vfolder",
+    "volume", "directory", "dataset", "project", "group", "team", "user", "guy", "person", "queue", "partition",
+    "pool", "resource", "image", "endpoint", "service", "card", "cards", "gpus", "노드", "서버", "호스트", "머신",
+    "장비", "기계", "세션", "작업", "잡", "워크로드", "컨테이너", "파드", "폴더", "볼륨", "디렉터리", "데이터셋",
+    "프로젝트", "그룹", "팀", "사용자", "유저", "큐", "파티션", "풀", "자원", "이미지", "엔드포인트", "서비스", "번",
+    "호", "호기", "번째", "번기", "그", "저", "이", "저기", "씨", "님", "씨가", "카드", "박스",
+}  # fmt: skip
+"""Words that say what kind of thing a name names, and fillers."""
 _ORDINAL = re.compile(rf"\b(?:{'|'.join(o for o in _ORDINALS if o.isascii())})\b|번째|째")
 _PARTICLE = re.compile(
     r"(?<=\S)(?:에서는|에서|에게|한테|께서|까지|부터|이랑|으로|라는|이라는|은|는|이|가|을|를|의|에|로|와|과|랑|도|만|꺼|거|걸|네)$"
@@ -150,10 +61,17 @@ def find(said: str, known: Sequence[str]) -> Match:
         for words in _dressed(said):
             if found := way(words, known):
                 return Match(tuple(dict.fromkeys(found)), sure)
-    guess = _closest(" ".join(str(p) for p in _meaning(_bare(said))), known) or _closest(_bare(said), known)
-    if guess:
-        return Match((guess,), sure=False)
-    return Match(near=near(said, known))
+    return _guess(said, known)
+
+
+def _guess(said: str, known: Sequence[str]) -> Match:
+    """The one name that is clearly the nearest, for slips of the finger or the ear; else what is near."""
+    meant = " ".join(str(p) for p in _meaning(_bare(said)))
+    for words in dict.fromkeys([meant, _bare(said)]):
+        scored = _scored(words, known)
+        if _clear(words, scored):
+            return Match((scored[0][1],), sure=False)
+    return Match(near=_nearest(scored))
 
 
 def position(said: str) -> int | None:
@@ -164,7 +82,10 @@ def position(said: str) -> int | None:
 
 def near(said: str, known: Sequence[str]) -> tuple[str, ...]:
     """The existing names that look or sound most like `said`, best first; at most five."""
-    scored = sorted(((_alike(said, name), name) for name in known), key=lambda pair: -pair[0])
+    return _nearest(_scored(said, known))
+
+
+def _nearest(scored: list[tuple[float, str]]) -> tuple[str, ...]:
     return tuple(name for score, name in scored[:NEAR] if score >= 45)
 
 
@@ -191,6 +112,7 @@ def _folded(said: str, known: Sequence[str]) -> list[str]:
     return [n for n in known if fold(n) == key] if key else []
 
 
+@lru_cache(_REMEMBERED)
 def fold(text: str) -> str:
     """Case, accents and separators taken away."""
     plain = unicodedata.normalize("NFKD", text.casefold())
@@ -200,7 +122,7 @@ def fold(text: str) -> str:
 
 def _spoken(said: str, known: Sequence[str]) -> list[str]:
     """The same letters and numbers: "gpu 2", "a100 3번", "exp forty three"."""
-    asked = _pieces_said(said)
+    asked = tuple(_pieces_said(said))
     return [n for n in known if pieces(n) == asked] if asked else []
 
 
@@ -284,16 +206,18 @@ _WAYS: list[tuple[Callable[[str, Sequence[str]], list[str]], bool]] = [
 ]
 
 
-def _closest(said: str, known: Sequence[str]) -> str | None:
-    """The one name that is clearly the nearest, for slips of the finger or the ear."""
-    scored = sorted(((_alike(said, name), name) for name in dict.fromkeys(known)), reverse=True)
+def _scored(said: str, known: Sequence[str]) -> list[tuple[float, str]]:
+    """Every name with how much it is alike, best first."""
+    return sorted(((_alike(said, name), name) for name in dict.fromkeys(known)), key=lambda pair: -pair[0])
+
+
+def _clear(said: str, scored: list[tuple[float, str]]) -> bool:
+    """Whether the best stands out: alike enough, well before the next, and with the same numbers."""
     if not scored or len(fold(said)) < (1 if has_hangul(said) else 3):
-        return None
-    best, runner_up = scored[0], scored[1][0] if len(scored) > 1 else 0.0
-    clear = (
-        best[0] >= 78 and best[0] - runner_up >= (15 if has_hangul(said) else 8) and _numbers(said) <= _numbers(best[1])
-    )
-    return best[1] if clear else None
+        return False
+    (best, name), runner_up = scored[0], scored[1][0] if len(scored) > 1 else 0.0
+    margin = 15 if has_hangul(said) else 8
+    return best >= 78 and best - runner_up >= margin and _numbers(said) <= _numbers(name)
 
 
 def _numbers(text: str) -> set[int]:
@@ -311,10 +235,11 @@ def _alike(said: str, name: str) -> float:
     return max(looks, *(fuzz.ratio(heard, sound(p)) + 25 * (len(bones) >= 2 and bones == skeleton(p)) for p in parts))
 
 
-def pieces(name: str) -> list[Piece]:
+@lru_cache(_REMEMBERED)
+def pieces(name: str) -> tuple[Piece, ...]:
     """The words and numbers of a name in their order: "a100-03" is a, 100, 3."""
     plain = unicodedata.normalize("NFC", name.casefold())
-    return [int(p) if p.isdigit() and p.isascii() else p for p in re.findall(r"[0-9]+|[^\W\d_]+", plain)]
+    return tuple(int(p) if p.isdigit() and p.isascii() else p for p in re.findall(r"[0-9]+|[^\W\d_]+", plain))
 
 
 def _pieces_said(said: str) -> list[Piece]:
