@@ -266,6 +266,8 @@ class _Linking:
         if not known and noun in ("image", "gpu_model"):
             return said.strip()
         found = find(said, known)
+        if noun == "trashed_folder" and not found.names:
+            found = find(said, self._names.folders)  # not in the trash: the cluster says so
         if noun == "node" and not _certain(found):
             found = await self._by_gpu_model(said) or found
         if noun == "gpu_model" and len(found.names) > 1:
@@ -320,8 +322,6 @@ class _Linking:
         sentence = unknown(noun, said)
         if noun == "folder" and fold(said) in map(fold, self._names.trashed_folders):
             sentence = S("The folder {said} is in the trash; restore it first.", said=said)
-        if noun == "trashed_folder" and fold(said) in map(fold, self._names.folders):
-            sentence = S("The folder {said} is not in the trash; it is there.", said=said)
         raise _Stop(Unfit(unfit(self._ctx, "not_found", sentence, near)))
 
     def _which_of(self, argument: str, said: str, fitting: Sequence[str]) -> NoReturn:

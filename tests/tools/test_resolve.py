@@ -189,7 +189,6 @@ async def test_a_session_needs_something_to_run(ctx: Context, context: Callable[
         ("list_events", {"since": "whenever"},
          "whenever is not understood as since; say it like 24h or yesterday 18:00."),
         ("delete_folder", {"folder": "old-logs"}, "The folder old-logs is in the trash; restore it first."),
-        ("restore_folder", {"folder": "imagenet"}, "The folder imagenet is not in the trash; it is there."),
         ("start_session", {"command": "x", "priority": 101},
          "priority can't be used: Input should be less than or equal to 100."),
     ],
@@ -205,6 +204,12 @@ async def test_a_dead_server_while_linking_is_a_failure_not_an_exception(ctx: Co
     found = await linked(ctx, "terminate_sessions", sessions=["twins"])
     assert isinstance(found, Unfit)
     assert (found.result.status, found.result.answer) == ("failed", "The cluster's server does not answer.")
+
+
+async def test_what_is_restored_is_looked_for_in_the_trash_first(ctx: Context) -> None:
+    assert await given_of(ctx, "restore_folder", folder="old logs") == {"folder": "old-logs"}
+    assert await given_of(ctx, "restore_folder", folder="ImageNet") == {"folder": "imagenet"}
+    assert "in the trash" in await refusal_of(ctx, "restore_folder", folder="zebediah")
 
 
 async def test_sizes_and_grace_keep_the_unit_they_were_said_in(ctx: Context) -> None:

@@ -148,6 +148,8 @@ async def test_a_folder_goes_to_the_trash_and_comes_back(minho: Person) -> None:
         await minho.do("delete_folder", folder="scratch")
     ).answer == "The folder scratch is in the trash; restore it first."
     assert (await minho.do("restore_folder", folder="scratch")).status == "done"
+    again = await minho.do("restore_folder", folder="scratch")
+    assert (again.status, again.reasons[0].code) == ("refused", "not_found")
     assert (await minho.do("list_folders")).rows == ["imagenet", "scratch"]
 
 
