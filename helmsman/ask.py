@@ -5,6 +5,7 @@
 What it prints on stdout and its exit codes are a contract (README.md); progress goes to stderr.
 """
 
+import asyncio
 import json
 import sys
 import tempfile
@@ -114,13 +115,15 @@ async def converse(desk: Desk, texts: Sequence[str], approve: Approve, progress:
     """All `texts` as turns of one new conversation."""
     session = await desk.open()
     before = await _journal(desk)
-    report = Report()
-    seen = 0
+    report, seen = Report(), 0
+    telling = asyncio.create_task(_tell(session, progress))
     for text in texts:
-        turn, seen = await _turn(session, text, approve, seen, progress)
+        turn, seen = await _turn(session, text, approve, seen)
         report.turns.append(turn)
         if desk.settle:
             await desk.settle()
+    telling.cancel()
+    await asyncio.gather(telling, return_exceptions=True)
     known = {entry.id for entry in before}
     report.state.journal = [e for e in reversed(await _journal(desk)) if e.id not in known and e.result == "done"]
     return report
@@ -130,9 +133,16 @@ async def _journal(desk: Desk) -> list[AuditEntry]:
     return (await desk.cluster.audit(limit=200, user=desk.user)).items
 
 
-async def _turn(
-    session: Session, text: str, approve: Approve, after: int, progress: Callable[[str], None]
-) -> tuple[TurnReport, int]:
+async def _tell(session: Session, progress: Callable[[str], None]) -> None:
+    """Say what is being done, while it is."""
+    async for event in session.events():
+        if isinstance(event.body, Working):
+            progress(event.body.label)
+        elif isinstance(event.body, CallStarted):
+            progress(event.body.tool)
+
+
+async def _turn(session: Session, text: str, approve: Approve, after: int) -> tuple[TurnReport, int]:
     """Send one line and answer its plans until the turn has ended."""
     started = time.perf_counter()
     report = TurnReport(text=text)
@@ -142,7 +152,7 @@ async def _turn(
         async for event in session.events(after=after, follow=False):
             after = event.seq
             plan = event.body if isinstance(event.body, PlanShown) else None if _closes(event) else plan
-            _note(event, report, progress)
+            _note(event, report)
         if plan is None:
             break
         yes = approve == "all" or (approve == "safe" and all(call.risk != "D" for call in plan.calls))
@@ -155,14 +165,10 @@ def _closes(event: Event) -> bool:
     return event.body.kind in ("decided", "turn_ended")
 
 
-def _note(event: Event, report: TurnReport, progress: Callable[[str], None]) -> None:
+def _note(event: Event, report: TurnReport) -> None:
     """Put one event into the report."""
     body = event.body
-    if isinstance(body, Working):
-        progress(body.label)
-    elif isinstance(body, CallStarted):
-        progress(body.tool)
-    elif isinstance(body, CallEnded):
+    if isinstance(body, CallEnded):
         report.calls.append(_call(body))
         report.views.append(body.view)
     elif isinstance(body, Answered):

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import tzinfo
 from pathlib import Path
@@ -57,12 +57,16 @@ class Desk:
         """Whose threads and approvals these are: a user of one cluster."""
         self._model: BaseChatModel | None = None
         self._made: list[BaseChatModel] = []
+        self._going_on: set[asyncio.Task[None]] = set()
         self._rules = [approve.parse_rule(text, self.registry) for text in settings.approvals]
 
     async def close(self) -> None:
         """Close the files, and the models made here; the cluster's client stays open."""
         from helmsman.models import close
 
+        for task in self._going_on:
+            task.cancel()
+        await asyncio.gather(*self._going_on, return_exceptions=True)
         for model in self._made:
             await close(model)
         await self.saver.conn.close()
@@ -71,10 +75,15 @@ class Desk:
     # ── threads ──────────────────────────────────────────────────────────────────────────────────
 
     async def open(self, thread: str | None = None) -> Session:
-        """A past conversation or a new one; a turn whose process died goes on in the background of the next line."""
+        """A past conversation or a new one; a turn whose process died goes on at once, in the background."""
         if thread is not None and not await self.store.owns(self.owner, thread):
             raise NotFound(S("There is no conversation {thread} of yours. /resume lists them.", thread=thread))
-        return Session(self, thread or f"t-{secrets.token_hex(4)}")
+        session = Session(self, thread or f"t-{secrets.token_hex(4)}")
+        if thread is not None:
+            task = asyncio.create_task(_go_on(session))
+            self._going_on.add(task)
+            task.add_done_callback(self._going_on.discard)
+        return session
 
     async def threads(self) -> list[ThreadInfo]:
         """Past conversations, newest first."""
@@ -167,6 +176,11 @@ class Desk:
         if self.settle:
             kit.settle = self.settle
         return kit
+
+
+async def _go_on(session: Session) -> None:
+    with suppress(HelmsmanError):
+        await session.recover()
 
 
 async def open_desk(

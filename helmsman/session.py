@@ -49,14 +49,14 @@ class Session:
         self._desk = desk
         self._store = desk.store
         self._kit: Kit = desk.kit(thread)
+        self._recovering = asyncio.Lock()
         self._names: tuple[float, Names] | None = None
 
     # ── what a face can do ───────────────────────────────────────────────────────────────────────
 
     async def send(self, text: str, face: str) -> None:
         """Take a line: an answer while a question is open, else a new request."""
-        if (await self._store.state(self.thread)).broken:
-            await self.recover()
+        await self.recover()
         question = await self._store.question(self.thread)
         if question is None:
             await self._request(text, face)
@@ -76,6 +76,7 @@ class Session:
     ) -> None:
         """Answer a plan card; a no with a comment is followed by the comment as a new request."""
         given = Given(question=question, digest=digest, decision=decision, comment=comment, edited=edited, face=face)
+        await self.recover()
         await self._decide(given)
         if decision == "no" and comment and comment.strip():
             await self._request(comment, face, heard=True)
@@ -254,6 +255,10 @@ class Session:
     async def recover(self) -> None:
         """Go on with a turn whose process died: an open question stays open, a decided one is carried out (each call's
         key makes a second run harmless), and what was approved too long ago is not done any more but said."""
+        async with self._recovering:
+            await self._recover()
+
+    async def _recover(self) -> None:
         state = await self._store.state(self.thread)
         if not state.broken or state.turn is None:
             return
