@@ -11,7 +11,7 @@ _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", 
 _OURS = "HELMSMAN_"
 
 
-def environment(work: Work, key: str, private: Path, *, inherit: bool) -> dict[str, str]:
+def environment(work: Work, home: Path, private: Path, *, inherit: bool) -> dict[str, str]:
     """The whole environment of `work`.
 
     `inherit`: node and person share a machine, so it sees what the person's shell has, but nothing of Helmsman's own.
@@ -29,6 +29,6 @@ def environment(work: Work, key: str, private: Path, *, inherit: bool) -> dict[s
         "HELMSMAN_ATTEMPT": str(work.id.attempt),
         "HELMSMAN_RANK": str(work.id.rank),
         "HELMSMAN_FOLDERS": str(private),
-        MARK: key,
+        MARK: str(home),
     }
     return base | defaults | work.env | fixed

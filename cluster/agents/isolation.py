@@ -90,8 +90,8 @@ class GroupIsolation(ProcessIsolation):
 
 
 KINDS: dict[str, Callable[[Spec], Isolation]] = {
-    "cgroup2": lambda spec: GroupIsolation(spec, Cgroups2(spec.key)),
-    "cgroup1": lambda spec: GroupIsolation(spec, Cgroups1(spec.key)),
+    "cgroup2": lambda spec: GroupIsolation(spec, Cgroups2(spec.unique)),
+    "cgroup1": lambda spec: GroupIsolation(spec, Cgroups1(spec.unique)),
     "process": ProcessIsolation,
 }
 """Best first."""

@@ -10,7 +10,7 @@ import psutil
 from cluster.agents.record import Process
 
 MARK = "HELMSMAN_WORK"
-"""The variable that every process of a piece of work carries."""
+"""The variable that every process of a piece of work carries: the directory of its record."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -51,9 +51,9 @@ def descendants(pid: int) -> list[psutil.Process]:
         return []
 
 
-def marked(key: str) -> list[psutil.Process]:
-    """All processes of this user that carry the mark of work `key`, whoever their parent is now."""
-    return [p for p in psutil.process_iter() if _mark(p) == key and _lives(p)]
+def marked(home: str) -> list[psutil.Process]:
+    """All processes of this user that carry the mark of the work in `home`, whoever their parent is now."""
+    return [p for p in psutil.process_iter() if _mark(p) == home and _lives(p)]
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:

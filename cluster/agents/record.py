@@ -8,6 +8,7 @@ import contextlib
 import fcntl
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -25,6 +26,8 @@ Why = Literal["", "stopped", "time_limit", "memory", "no_start", "vanished"]
 class Spec:
     """All that a supervisor needs to run one piece of work. Memory in bytes, times in seconds."""
 
+    home: str
+    """The record's directory. It marks the processes too, since two clusters on one machine may share a session's id."""
     session: str
     attempt: int
     rank: int
@@ -45,6 +48,11 @@ class Spec:
     @property
     def key(self) -> str:
         return f"{self.session}.{self.attempt}.{self.rank}"
+
+    @property
+    def unique(self) -> str:
+        """A name that nothing else on this machine has."""
+        return f"{self.key}-{zlib.crc32(self.home.encode()):08x}"
 
 
 @dataclass(frozen=True)
@@ -194,7 +202,8 @@ def _private(path: str, flags: int) -> int:
 
 
 def _read(path: Path, shape: type[T]) -> T | None:
+    """What the file holds; None without one, or if another version of Helmsman wrote it so that this one cannot read it."""
     try:
         return shape(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, TypeError, ValueError):
         return None

@@ -79,8 +79,8 @@ class Runner:
             record = Record(path)
             spec = record.spec
             if spec is None:
-                shutil.rmtree(path, ignore_errors=True)
-            elif not record.acknowledged.done:
+                continue
+            if not record.acknowledged.done:
                 self._items[spec.key] = Item(record, spec, record.status, record.acknowledged)
         self.refresh()
 
@@ -175,25 +175,26 @@ class Runner:
             self._items[key].record.put(self._items[key].known)
 
     def clean(self, older: float = _KEEP) -> None:
-        """Remove the directories of work that ended and was told more than `older` seconds ago."""
+        """Remove the directories, older than `older` seconds, of work that ended and was told, or was never begun."""
         for path in self.root.iterdir():
             record = Record(path)
             old = time.time() - path.stat().st_mtime > older
-            if old and path.name not in self._items and record.acknowledged.done:
+            if old and path.name not in self._items and (record.acknowledged.done or record.spec is None):
                 shutil.rmtree(path, ignore_errors=True)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def _spec(self, work: Work) -> Spec:
-        key = _key(work.id)
-        private = self.root / key / "files"
+        record = Record(self.root / _key(work.id))
+        private = record.private
         return Spec(
+            home=str(record.path),
             session=work.id.session,
             attempt=work.id.attempt,
             rank=work.id.rank,
             command=work.command,
             cwd=work.workdir if work.workdir and self.same_host else str(private),
-            env=environment(work, key, private, inherit=self.same_host),
+            env=environment(work, record.path, private, inherit=self.same_host),
             links=work.mounts,
             cores=self._cores(work.cpu),
             cpu=work.cpu,
@@ -235,7 +236,7 @@ class Runner:
             if not self._fence_older(item) and time.monotonic() - item.started_at > _RETRY:
                 self._supervise(item)
             return
-        processes.send(processes.marked(item.spec.key), signal.SIGKILL)
+        processes.send(processes.marked(item.spec.home), signal.SIGKILL)
         isolation.KINDS[item.spec.isolation](item.spec).close()
         item.status = Status("lost", now(), why="vanished")
         item.record.put(item.status)

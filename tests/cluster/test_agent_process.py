@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -136,6 +137,9 @@ class Node:
         self.process.terminate()
         return self.process.wait(10)
 
+    def family(self, session: str = "s1") -> "list[psutil.Process]":
+        return processes.marked(str(self.data.resolve() / "node" / "work" / f"{session}.1.0"))
+
     def log(self) -> str:
         return (self.data / "agent.log").read_text()
 
@@ -164,7 +168,7 @@ async def node(server: Server, tmp_path: Path) -> AsyncIterator[Node]:
     if made.process and made.process.poll() is None:
         made.terminate()
     for session in {w.id.session for w in server.orders}:
-        processes.send(processes.marked(f"{session}.1.0"), signal.SIGKILL)
+        processes.send(made.family(session), signal.SIGKILL)
 
 
 async def test_the_node_says_what_it_is_and_runs_what_it_is_told(server: Server, node: Node) -> None:
@@ -242,11 +246,11 @@ async def test_ending_the_agent_leaves_the_work_running(server: Server, node: No
     server.order("sleep 300")
     await until(lambda: "running" in server.states())
     assert node.terminate() == 0
-    assert processes.marked("s1.1.0") != []
+    assert node.family() != []
     node.start()
     server.stop()
     await until(lambda: server.end())
-    assert processes.marked("s1.1.0") == []
+    assert node.family() == []
 
 
 async def test_a_second_agent_on_the_same_directory_says_why_it_does_not_start(server: Server, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,11 @@ def state(runner: Runner, session: str = "s1") -> str:
     return found.state if found else ""
 
 
+def family(runner: Runner, key: str = "s1.1.0") -> list[psutil.Process]:
+    """All living processes of a piece of work, wherever they went."""
+    return processes.marked(str(record(runner, key).path))
+
+
 def ended(runner: Runner, session: str = "s1") -> WorkReport:
     until(lambda: state(runner, session) in ("exited", "lost"))
     found = report(runner, session)
@@ -88,11 +94,7 @@ def end_all(runner: Runner) -> None:
     for item in runner._items.values():
         if item.record.supervisor and processes.alive(item.record.supervisor) and not item.ended:
             runner.stop(StopOrder(id=item.id, grace=0))
-    until(
-        lambda: (runner.refresh(), not runner.running() and all(i.supervisor is None for i in runner._items.values()))[
-            1
-        ]
-    )
+    until(lambda: idle(runner))
 
 
 def test_a_command_runs_writes_a_file_and_its_exit_code_is_told(runner: Runner) -> None:
@@ -199,17 +201,17 @@ def test_a_second_order_with_force_cuts_the_grace_short(plain: Runner) -> None:
 
 def test_children_that_left_the_session_die_with_it(runner: Runner) -> None:
     runner.accept(work("setsid sleep 300 & setsid sh -c 'trap \"\" TERM; sleep 301' & echo up; sleep 302"))
-    until(lambda: state(runner) == "running" and len(processes.marked("s1.1.0")) >= 4)
+    until(lambda: state(runner) == "running" and len(family(runner)) >= 4)
     runner.stop(StopOrder(id=WorkId(session="s1", attempt=1), grace=0.3))
     ended(runner)
-    assert processes.marked("s1.1.0") == []
+    assert family(runner) == []
 
 
 @pytest.mark.slow
 def test_what_a_finished_command_left_behind_is_ended_too(plain: Runner) -> None:
     plain.accept(work("setsid sleep 300 & exit 0"))
     assert ended(plain).exit_code == 0
-    assert processes.marked("s1.1.0") == []
+    assert family(plain) == []
 
 
 def test_the_time_limit_ends_it_and_says_so(plain: Runner) -> None:
@@ -340,23 +342,30 @@ def test_two_supervisors_of_one_piece_start_it_once(plain: Runner) -> None:
     assert output(plain) == "once\n"
 
 
+def test_a_supervisor_that_comes_after_the_end_changes_nothing(plain: Runner) -> None:
+    plain.accept(work("echo once; exit 3"))
+    ended(plain)
+    until(lambda: idle(plain))
+    before = record(plain).status
+    subprocess.run([sys.executable, "-m", "cluster.agents.supervisor", str(record(plain).path)], check=True, timeout=20)
+    assert record(plain).status == before
+
+
 def test_a_killed_supervisor_leaves_nothing_running_and_its_work_is_lost_not_repeated(runner: Runner) -> None:
     runner.accept(work("echo up; setsid sleep 300 & sleep 301"))
-    until(lambda: state(runner) == "running" and len(processes.marked("s1.1.0")) >= 3)
-    supervisor = record(runner).supervisor
-    assert supervisor is not None
-    os.kill(supervisor.pid, signal.SIGKILL)
+    until(lambda: state(runner) == "running" and len(family(runner)) >= 3)
+    process = record(runner).supervisor
+    assert process is not None
+    os.kill(process.pid, signal.SIGKILL)
     end = ended(runner)
     assert (end.state, end.exit_code) == ("lost", None)
     assert "supervisor was killed" in str(end.detail)
-    until(lambda: processes.marked("s1.1.0") == [])
+    until(lambda: family(runner) == [])
     runner.accept(work("echo up; setsid sleep 300 & sleep 301"))
     assert output(runner) == "up\n"
 
 
-def test_a_supervisor_killed_before_it_started_anything_is_replaced(
-    plain: Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_supervisor_killed_before_it_started_anything_is_replaced(plain: Runner) -> None:
     plain.accept(work("echo once"))
     supervisor = plain._items["s1.1.0"].supervisor
     assert supervisor is not None
@@ -396,6 +405,6 @@ def test_a_full_disk_is_told_instead_of_kept_quiet(plain: Runner, monkeypatch: p
 def test_the_supervisor_is_small(plain: Runner) -> None:
     plain.accept(work("sleep 300"))
     until(lambda: state(plain) == "running")
-    supervisor = record(plain).supervisor
-    assert supervisor is not None
-    assert psutil.Process(supervisor.pid).memory_info().rss < 40 * MIB
+    process = record(plain).supervisor
+    assert process is not None
+    assert psutil.Process(process.pid).memory_info().rss < 40 * MIB
