@@ -27,7 +27,7 @@ class Spec:
     """All that a supervisor needs to run one piece of work. Memory in bytes, times in seconds."""
 
     home: str
-    """The record's directory. It marks the processes too, since two clusters on one machine may share a session's id."""
+    """The record's directory. It marks the processes too: two clusters on one machine may share a session's id."""
     session: str
     attempt: int
     rank: int
@@ -202,7 +202,7 @@ def _private(path: str, flags: int) -> int:
 
 
 def _read(path: Path, shape: type[T]) -> T | None:
-    """What the file holds; None without one, or if another version of Helmsman wrote it so that this one cannot read it."""
+    """What the file holds; None without one, or if another version of Helmsman wrote one that this one cannot read."""
     try:
         return shape(**json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, TypeError, ValueError):
