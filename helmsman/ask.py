@@ -7,6 +7,7 @@ What it prints on stdout and its exit codes are a contract (README.md); progress
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 import time
@@ -199,9 +200,12 @@ def _call(ended: CallEnded) -> CallReport:
 async def _desk(
     settings: Settings, client: Client, folder: Path, world: "World | None", model: "BaseChatModel | None"
 ) -> AsyncIterator[Desk]:
-    desk = await open_desk(settings, client, folder, model)
+    """A desk on which `--approve` alone decides: approvals in advance are left out."""
+    desk = await open_desk(settings.model_copy(update={"approvals": []}), client, folder, model)
     if world is not None:
         desk.settle, desk.timezone = world.settle, world.timezone
+    elif settings.cluster.url is None:
+        desk.workdir = os.getcwd()
     try:
         yield desk
     finally:

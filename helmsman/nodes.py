@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolCall
 
 from cluster.models import Reason, S, Sentence
 from helmsman import approve, questions, talk
@@ -24,7 +24,7 @@ from helmsman.heard import put_right
 from helmsman.kit import Kit, Opened
 from helmsman.models.messages import DECISIONS, to_messages
 from helmsman.prose import Checker, Sentences
-from helmsman.turn import Asking, Call, Exchange, Given, Outcome, Step, Turn
+from helmsman.turn import Asking, Call, Exchange, Given, Outcome, Picked, Step, Turn
 from helmsman.turn import Question as OpenPlan
 from tools.base import Context, Result
 from tools.resolve import Question, Ready, Unfit, link
@@ -56,6 +56,8 @@ async def think(turn: Turn, past: list[Exchange], kit: Kit) -> None:
     exchanges = [*past, turn.exchange]
     message, prose = await kit.unless_stopped(_ask_model(to_messages(exchanges), exchanges, kit))
     wishes = message.tool_calls[:MAX_CALLS]
+    if turn.picked and turn.rounds == 1:
+        wishes = [_with_picked(wishes, turn.picked)]
     if decision := next((w for w in wishes if w["name"] == "ask"), None):
         wishes = [decision]
     elif any(w["name"] not in DECISIONS for w in wishes):
@@ -66,6 +68,12 @@ async def think(turn: Turn, past: list[Exchange], kit: Kit) -> None:
         _take_wishes(turn, [(w["name"], w["args"]) for w in wishes], prose)
         if getattr(kit.model(), "miscopies", False) and turn.waiting:
             put_right(turn.waiting, turn.exchange.user, await kit.client.names())
+
+
+def _with_picked(wishes: Sequence[ToolCall], picked: Picked) -> ToolCall:
+    """The call that was asked about, with what the person chose; the model adds what it remembers of the request."""
+    said = next((w["args"] for w in wishes if w["name"] == picked.tool), {})
+    return ToolCall(name=picked.tool, args={**said, picked.argument: picked.value}, id="picked", type="tool_call")
 
 
 async def _ask_model(
@@ -104,6 +112,7 @@ async def _decide(turn: Turn, message: AIMessage, prose: Sentences | None, kit: 
     if kind == "ask":
         guess = message.additional_kwargs.get("guess")
         turn.asking = await _asking(turn, arguments, guess, kit)
+        turn.asking.language = turn.language
         turn.outcome = "asked"
     elif kind == "refuse":
         _finish(turn, "refused", talk.refusal(str(arguments.get("about", ""))))
@@ -219,6 +228,7 @@ async def _prepare(turn: Turn, call: Call, ctx: Context, kit: Kit, follows_write
     if refusal is None:
         assert isinstance(linked, Question), linked
         turn.asking = questions.missing(linked, turn.calls, call)
+        turn.asking.language = turn.language
         turn.outcome = "asked"
     else:
         await _refuse(turn, call, refusal, kit)

@@ -23,7 +23,7 @@ from helmsman.conversation import ThreadInfo
 from helmsman.errors import Busy, HelmsmanError, Stale
 from helmsman.events import Answered, Decision, Event, Happening, TurnEnded, UserSaid
 from helmsman.kit import Kit, Opened
-from helmsman.turn import Call, Exchange, Given, Language, Step, Turn
+from helmsman.turn import Asking, Exchange, Given, Language, Picked, Step, Turn
 from tools.words import say
 
 if TYPE_CHECKING:
@@ -114,17 +114,13 @@ class Session:
 
     # ── lines ────────────────────────────────────────────────────────────────────────────────────
 
-    async def _request(self, text: str, face: str, heard: bool = False, calls: list[Call] | None = None) -> None:
-        """Begin a turn. With `calls` they are known already; `heard`: the line stands in the stream already."""
+    async def _request(self, text: str, face: str, heard: bool = False, answers: Asking | None = None) -> None:
+        """Begin a turn. It `answers` a question back; `heard`: the line stands in the stream already."""
         turn = Turn(
-            id=f"{self.thread}.{secrets.token_hex(3)}",
-            language=self._desk.language(text),
-            exchange=Exchange(user=text),
-            preset=calls is not None,
+            id=f"{self.thread}.{secrets.token_hex(3)}", language=self._desk.language(text), exchange=Exchange(user=text)
         )
-        if calls is not None:
-            fresh = [c.model_copy(update={"id": f"{turn.id}.{i}", "ready": False}) for i, c in enumerate(calls, 1)]
-            turn.exchange.steps.append(Step(calls=fresh))
+        if answers is not None:
+            _answer(turn, answers)
         said = None if heard else UserSaid(text=text, face=face)
         await self._store.begin(self.thread, self._desk.owner, turn.id, said, " ".join(text.split())[:80])
         await self._drive({"turn": turn.model_dump(mode="json")})
@@ -155,15 +151,8 @@ class Session:
         asking = question.asking
         assert asking is not None
         picked = replies.pick(text, asking.choices)
-        if replies.yes_or_no(text) == "no" or (asking.confirm and picked == asking.choices[1]):
-            await self._leave(text, face)
-        elif asking.confirm:
-            confirmed = replies.yes_or_no(text) == "yes" or picked == asking.choices[0]
-            await self._request(text, face, calls=asking.calls if confirmed else None)
-        elif picked is None or not asking.calls:
-            await self._request(picked or text, face)
-        else:
-            await self._request(text, face, calls=questions.complete(asking, picked))
+        said_no = replies.yes_or_no(text) == "no" or (asking.confirm and picked == asking.choices[1])
+        await (self._leave(text, face) if said_no else self._request(text, face, answers=asking))
 
     async def _leave(self, text: str, face: str) -> None:
         """The question back was answered with a no: nothing is done."""
@@ -311,6 +300,26 @@ async def _wait(changed: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await changed.wait()
+
+
+def _answer(turn: Turn, asking: Asking) -> None:
+    """Put what the line says to `asking` into the turn; a line that picks nothing is a request like any other."""
+    text = turn.exchange.user
+    picked = replies.pick(text, asking.choices)
+    if asking.confirm:
+        calls = asking.calls if replies.yes_or_no(text) == "yes" or picked == asking.choices[0] else []
+    elif picked is not None and asking.calls:
+        calls = questions.complete(asking, picked)
+    else:
+        calls = []
+        if picked is not None:
+            turn.picked = Picked(tool=asking.tool, argument=asking.argument, value=picked)
+            turn.exchange.user = picked
+    if calls:
+        fresh = [c.model_copy(update={"id": f"{turn.id}.{i}", "ready": False}) for i, c in enumerate(calls, 1)]
+        turn.exchange.steps.append(Step(calls=fresh))
+    if calls or picked:
+        turn.preset, turn.language = bool(calls), asking.language
 
 
 def _ended(turn: Turn, started: float) -> Happening:

@@ -98,6 +98,16 @@ class Asking(_Kept):
     waiting: int = 0
     confirm: bool = False
     """A guess that the person only has to confirm."""
+    language: Language = "en"
+    """That of the line which led here: an answer like "2" has none of its own."""
+
+
+class Picked(_Kept):
+    """What the person chose when a model had asked for one argument: the next call has to hold it."""
+
+    tool: str
+    argument: str
+    value: str
 
 
 class Turn(_Kept):
@@ -116,6 +126,7 @@ class Turn(_Kept):
     asking: Asking | None = None
     answer: str = ""
     outcome: Outcome | None = None
+    picked: Picked | None = None
     preset: bool = Field(default=False)
     """The calls are there already (a picked choice): no model is asked first."""
 

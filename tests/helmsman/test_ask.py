@@ -119,6 +119,11 @@ def test_approval_is_never_given_when_nothing_is_said(ask: Asking) -> None:
     assert ask("--json", "cordon it").calls == [("cordon_node", "denied")]
 
 
+def test_approvals_of_the_configuration_do_not_count_here(ask: Asking, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text('approvals = ["cordon_node"]')
+    assert ask("--json", "cordon it").calls == [("cordon_node", "denied")]
+
+
 def test_a_question_that_the_next_turn_answers_is_no_failure(ask: Asking) -> None:
     answer = ask("--json", "which", "the second one")
     first, second = answer.json["turns"]

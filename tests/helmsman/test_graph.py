@@ -147,6 +147,24 @@ async def test_a_line_that_picks_nothing_goes_to_the_model_with_what_was_asked(t
     assert [m.type for m in t.desk.model.seen[1]] == ["human", "ai", "tool", "human"]
 
 
+@pytest.mark.parametrize(
+    "reaction", [calls(CORDON), calls(LIST), calls(("ask", {"for": "cordon_node", "about": "node"}))]
+)
+async def test_a_pick_holds_whatever_the_model_makes_of_it(talk, reaction: Line) -> None:
+    t = await talk(calls(("ask", {"for": "cordon_node", "about": "node"})), reaction)
+    await t.say("닫아줘", "2")
+    assert (await t.last("plan_shown")).calls[0].arguments == {"node": "a100-02"}
+    assert (await t.last("user_said")).text == "2"
+    await t.decide("no")
+    assert any("가" <= c <= "힣" for c in (await t.last("answered")).text)
+
+
+async def test_a_no_to_a_question_back_leaves_it(talk) -> None:
+    t = await talk(calls(("cordon_node", {})), calls(LIST))
+    await t.say("close it", "취소", "1")
+    assert (await t.story()).endswith("(denied)\n> 1\nlist_nodes: done\n< 3 nodes\n(done)")
+
+
 async def test_a_refusal_of_the_model_is_a_sentence(talk) -> None:
     t = await talk(calls(("refuse", {"about": "out_of_scope"})))
     await t.say("bake a cake")
