@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -255,11 +256,21 @@ def test_an_attempt_is_started_once_however_often_it_is_ordered(plain: Runner) -
 
 
 def test_a_newer_attempt_waits_until_the_older_one_is_dead(plain: Runner) -> None:
-    plain.accept(work("trap '' TERM; echo up; while true; do sleep 0.05; done"))
-    until(lambda: state(plain) == "running" and "up" in output(plain))
-    plain.accept(work("pgrep -f 'echo u[p];' && echo both; echo alone", attempt=2))
-    until(lambda: any(r.id.attempt == 2 and r.state == "exited" for r in (plain.refresh(), plain.reports(False))[1]))
-    assert output(plain, "s1.2.0") == "alone\n"
+    plain.accept(work("sleep 300"))
+    until(lambda: state(plain) == "running")
+    older = record(plain).supervisor
+    assert older is not None
+    os.kill(older.pid, signal.SIGSTOP)
+    plain.accept(work("echo alone", attempt=2))
+    plain.refresh()
+    assert plain._items["s1.2.0"].supervisor is None
+    os.kill(older.pid, signal.SIGCONT)
+    until(lambda: ((s := record(plain, "s1.2.0").status) is not None and s.final) or plain.refresh())
+    first, second = record(plain).status, record(plain, "s1.2.0").status
+    assert first
+    assert second
+    assert first.exit_code == 128 + signal.SIGKILL or first.exit_code == 128 + signal.SIGTERM
+    assert datetime.fromisoformat(first.at).timestamp() <= (second.started or 0) + 0.02
 
 
 def test_output_is_told_by_offset_and_the_end_only_after_it(plain: Runner) -> None:
@@ -329,13 +340,13 @@ def test_work_written_down_but_not_started_is_started_by_the_next_agent(plain: R
 
 
 def test_two_supervisors_of_one_piece_start_it_once(plain: Runner) -> None:
-    plain.accept(work("echo once; sleep 0.3"))
+    plain.accept(work("echo once; sleep 1; exit 5"))
     item = plain._items["s1.1.0"]
     rivals = []
     for _ in range(3):
         rivals.append(item.supervisor)
         plain._supervise(item)
-    ended(plain)
+    assert ended(plain).exit_code == 5
     for rival in rivals:
         assert rival is not None
         assert rival.wait(10) == 0
