@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster.db.tables import AllocationRow, GroupRow, NodeRow, SessionRow
-from cluster.errors import NotFound, StorageFull
+from cluster.errors import Invalid, NotFound, StorageFull
 from cluster.lifecycle import ENDED, HOLDING
 from cluster.models import (
     Beat,
@@ -39,6 +39,9 @@ LOST_AFTER = 30.0
 """Seconds of silence after which a node is lost: nothing new is placed on it."""
 GIVE_UP_AFTER = 300.0
 """Seconds of silence after which its sessions are lost too. An agent that comes back earlier goes on with them."""
+RANK_STATES = ("placed", "ordered", "preparing", "running", "exited")
+"""Of one rank, in order; a report never leads back. `ordered`: its agent was told, and has not answered yet."""
+STARTING = (SessionState.SCHEDULED, SessionState.PREPARING)
 AGENT = User(name="agent", role="admin")
 
 
@@ -70,16 +73,17 @@ class Agency:
         reply, changed = await self._take(node, beat)
         if changed:
             await self._core.news()
-        if not (reply.start or reply.stop) and beat.wait:
+        if reply.start or reply.stop or not beat.wait:
+            return reply
 
-            async def something() -> bool:
-                async with self._core.db.read() as db:
-                    found = await self._orders(db, node, beat)
-                reply.start, reply.stop = found.start, found.stop
-                return bool(found.start or found.stop)
+        async def something() -> bool:
+            async with self._core.db.read() as db:
+                found = await self._orders(db, node, beat)
+            return bool(found.start or found.stop)
 
-            await self._core.wait_for(something, beat.wait)
-        return reply
+        await self._core.wait_for(something, beat.wait)
+        async with self._core.db.write() as db:
+            return await self._hand_out(db, node, beat)
 
     async def _take(self, node: str, beat: Beat) -> tuple[BeatReply, bool]:
         async with self._core.db.write() as db:
@@ -93,9 +97,10 @@ class Agency:
             if beat.sample is not None:
                 await self._sampled(tx, row, beat)
             for chunk in beat.logs:
-                self.write_log(chunk)
+                if await db.get(SessionRow, chunk.id.session) is not None:
+                    self.write_log(chunk)
             await db.flush()
-            return await self._orders(db, node, beat), changed
+            return await self._hand_out(db, node, beat), changed
 
     def _transaction(self, db: AsyncSession) -> Transaction:
         return Transaction(db, AGENT, self._core.clock.now(), self._core.volumes)
@@ -111,6 +116,14 @@ class Agency:
 
     # ── orders ───────────────────────────────────────────────────────────────────────────────────
 
+    async def _hand_out(self, db: AsyncSession, node: str, beat: Beat) -> BeatReply:
+        """The orders, noted as given: from here on the agent may have begun, whether it says so or not."""
+        reply = await self._orders(db, node, beat)
+        for work in reply.start:
+            place = await db.get_one(AllocationRow, (work.id.session, work.id.rank))
+            place.state = "ordered"
+        return reply
+
     async def _orders(self, db: AsyncSession, node: str, beat: Beat) -> BeatReply:
         running = {(w.session, w.attempt, w.rank) for w in beat.running}
         query = (
@@ -119,14 +132,15 @@ class Agency:
             .where(AllocationRow.node == node)
             .execution_options(populate_existing=True)
         )
-        mine = (await db.execute(query)).tuples().all()
+        mine = (await db.execute(query)).all()
         reply = BeatReply(interval=INTERVAL)
         for place, session in mine:
             ident = WorkId(session=session.id, attempt=session.attempt, rank=place.rank)
             here = (ident.session, ident.attempt, ident.rank) in running
-            if session.state == SessionState.TERMINATING and place.state != "exited":
-                reply.stop.append(StopOrder(id=ident, grace=session.grace))
-            elif session.state == SessionState.SCHEDULED and place.state == "placed" and not here:
+            forgotten = place.state in ("preparing", "running") and not here
+            if place.state != "exited" and (session.state == SessionState.TERMINATING or forgotten):
+                reply.stop.append(StopOrder(id=ident, grace=session.grace))  # it is answered with what became of it
+            elif session.state in STARTING and place.state in ("placed", "ordered") and not here:
                 reply.start.append(self._work(ident, place, session))
         current = {(s.id, s.attempt, p.rank) for p, s in mine}
         fenced = [w for w in beat.running if (w.session, w.attempt, w.rank) not in current]
@@ -161,48 +175,45 @@ class Agency:
         if session is None or session.attempt != report.id.attempt or session.state in ENDED:
             return False
         place = await tx.db.get(AllocationRow, (session.id, report.id.rank))
-        if place is None or place.node != node or place.state in (report.state, "exited"):
+        state = "exited" if report.state == "lost" else report.state
+        if place is None or place.node != node or RANK_STATES.index(state) <= RANK_STATES.index(place.state):
             return False
-        place.state = "exited" if report.state == "lost" else report.state
+        place.state = state
         place.exit_code = report.exit_code
         if report.detail is not None:
             session.reasons = [Reason(code="unavailable", message=report.detail).model_dump(mode="json")]
         await tx.db.flush()
-        await self._advance(tx, session, report.state == "lost")
+        await self._advance(tx, session, report)
         return True
 
-    async def _advance(self, tx: Transaction, session: SessionRow, lost: bool) -> None:
-        """The session's state from the states of its ranks."""
+    async def _advance(self, tx: Transaction, session: SessionRow, report: WorkReport) -> None:
+        """The session's state from the states of its ranks, as `report` has just changed one."""
         ranks = await tx.allocations(session.id)
         states = {r.state for r in ranks}
         if "exited" in states:
-            await self._ended(
-                tx, session, [r.exit_code for r in ranks if r.state == "exited"], states == {"exited"}, lost
-            )
-        elif states == {"running"} and session.state in (SessionState.SCHEDULED, SessionState.PREPARING):
-            await tx.move(session, SessionState.RUNNING)
-        elif "preparing" in states and session.state == SessionState.SCHEDULED:
-            await tx.move(session, SessionState.PREPARING)
+            await self._ended(tx, session, report, [r for r in ranks if r.state == "exited"], states == {"exited"})
+        elif states == {"running"} and session.state in STARTING:
+            await tx.move(session, SessionState.RUNNING, at=report.at)
+        elif states & {"preparing", "running"} and session.state == SessionState.SCHEDULED:
+            await tx.move(session, SessionState.PREPARING, at=report.at)
 
     async def _ended(
-        self, tx: Transaction, session: SessionRow, codes: list[int | None], every: bool, lost: bool
+        self, tx: Transaction, session: SessionRow, report: WorkReport, ended: list[AllocationRow], every: bool
     ) -> None:
-        """All ranks are done, or one failed and the others are stopped."""
-        failed = next((c for c in codes if c != 0), 0)
-        session.exit_code = failed
+        """All ranks are done; or one failed or is lost, and the others are stopped for it."""
+        bad = report.state == "lost" or report.exit_code != 0
+        if bad and session.state != SessionState.TERMINATING:
+            result = SessionResult.LOST if report.state == "lost" else SessionResult.FAILURE
+            session.result, session.exit_code = result.value, report.exit_code
+            if not every:
+                await tx.move(session, SessionState.TERMINATING, at=report.at)
         if not every:
-            if failed != 0 and session.state != SessionState.TERMINATING:
-                await tx.move(session, SessionState.TERMINATING)
             return
-        if lost:
-            await tx.move(session, SessionState.TERMINATED, SessionResult.LOST)
-        elif session.state == SessionState.TERMINATING:
-            await tx.move(session, SessionState.TERMINATED, SessionResult.CANCELLED)
-        elif session.started is None and failed is None:
-            await tx.move(session, SessionState.ERROR, SessionResult.FAILURE)
-        else:
-            result = SessionResult.SUCCESS if failed == 0 else SessionResult.FAILURE
-            await tx.move(session, SessionState.TERMINATED, result)
+        if session.result is None and session.state == SessionState.TERMINATING:
+            session.result = SessionResult.CANCELLED.value
+        if session.exit_code is None and session.result != SessionResult.LOST:
+            session.exit_code = next((r.exit_code for r in ended if r.exit_code), report.exit_code)
+        await tx.move(session, SessionState.TERMINATED, at=report.at)
 
     async def _sampled(self, tx: Transaction, row: NodeRow, beat: Beat) -> None:
         sample = beat.sample
@@ -238,9 +249,24 @@ class Agency:
                 changed += 1
                 row.lost_from, row.status = row.status, NodeStatus.LOST.value
                 tx.event("node_lost", row.name, S("{node} does not answer.", node=row.name), "error")
+                await self._take_back(tx, row)
             if silence > timedelta(seconds=GIVE_UP_AFTER):
                 changed += await self._lose_sessions(tx, row)
         return changed
+
+    async def _take_back(self, tx: Transaction, node: NodeRow) -> None:
+        """What was placed on a lost node, but never ordered there, has surely not begun: it is placed anew."""
+        query = select(SessionRow).join(AllocationRow, AllocationRow.session == SessionRow.id)
+        scheduled = (AllocationRow.node == node.name) & (SessionRow.state == SessionState.SCHEDULED.value)
+        for session in (await tx.db.scalars(query.where(scheduled))).unique().all():
+            if not await tx.handed_out(session):
+                await tx.move(session, SessionState.PENDING)
+
+    async def unreachable(self, tx: Transaction, session: SessionRow) -> bool:
+        """A node of the session is lost: what became of it there is not known until it is back or given up."""
+        query = select(NodeRow.status).join(AllocationRow, AllocationRow.node == NodeRow.name)
+        states = await tx.db.scalars(query.where(AllocationRow.session == session.id))
+        return NodeStatus.LOST in set(states)
 
     async def _lose_sessions(self, tx: Transaction, node: NodeRow) -> int:
         idents = set(await tx.db.scalars(select(AllocationRow.session).where(AllocationRow.node == node.name)))
@@ -260,8 +286,11 @@ class Agency:
         """Append what is new of the chunk; what is known already is cut, a gap is left for the agent to fill."""
         path = self.log_file(chunk.id.session, chunk.id.attempt, chunk.id.rank)
         try:
+            data = base64.b64decode(chunk.data, validate=True)
+        except ValueError as e:
+            raise Invalid(S("The output of {session} is not Base64.", session=chunk.id.session)) from e
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            data = base64.b64decode(chunk.data)
             with path.open("ab") as file:
                 known = file.seek(0, os.SEEK_END)
                 if chunk.offset <= known:

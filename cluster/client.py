@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator
 from typing import TypeVar
+from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from cluster import errors
 from cluster.models import (
@@ -83,21 +84,21 @@ class Client:
 
     async def session(self, ref: str) -> Session:
         """By id, or by name (the live one, else the latest)."""
-        return await self._get(f"/v1/sessions/{ref}", Session)
+        return await self._get(f"/v1/sessions/{_part(ref)}", Session)
 
     async def logs(self, ref: str, tail: int | None = 100, offset: int | None = None) -> LogPage:
         """The last `tail` lines, or everything from `offset` bytes on (at most 256 KiB)."""
-        return await self._get(f"/v1/sessions/{ref}/logs", LogPage, tail=tail, offset=offset)
+        return await self._get(f"/v1/sessions/{_part(ref)}/logs", LogPage, tail=tail, offset=offset)
 
     async def explain(self, ref: str) -> Explanation:
-        return await self._get(f"/v1/sessions/{ref}/explanation", Explanation)
+        return await self._get(f"/v1/sessions/{_part(ref)}/explanation", Explanation)
 
     async def nodes(self, **query: Query) -> Page[Node]:
         """`status`, `resource_group`, `gpu_model`, `sort_by`, `order`, `limit` (50)."""
         return await self._get("/v1/nodes", Page[Node], **query)
 
     async def node(self, ref: str) -> Node:
-        return await self._get(f"/v1/nodes/{ref}", Node)
+        return await self._get(f"/v1/nodes/{_part(ref)}", Node)
 
     async def resource_groups(self) -> Page[ResourceGroup]:
         return await self._get("/v1/resource-groups", Page[ResourceGroup])
@@ -148,11 +149,11 @@ class Client:
 
     async def _operate(self, request: OperationRequest) -> Outcome:
         reply = await self.send("POST", "/v1/operations", request)
-        return Outcome.model_validate_json(reply.content)
+        return _read(reply, Outcome)
 
     async def _get(self, path: str, shape: type[M], **query: Query) -> M:
         reply = await self.send("GET", path, None, **query)
-        return TypeAdapter(shape).validate_json(reply.content)
+        return _read(reply, shape)
 
     async def send(self, method: str, path: str, body: BaseModel | None, **query: Query) -> httpx.Response:
         """One request; a problem document becomes the error it names."""
@@ -163,9 +164,29 @@ class Client:
             reply = await self._http.request(method, path, params=params, content=content, headers=headers)
         except httpx.TransportError as e:
             raise errors.unreachable(str(self._http.base_url), str(e) or type(e).__name__) from e
-        if reply.is_error:
+        if not reply.is_success:
             raise _problem(reply)
         return reply
+
+
+def _part(name: str) -> str:
+    """`name` as one part of a path, whatever it holds. One that could not be is a name that nothing has."""
+    if name in ("", ".", "..") or "/" in name:
+        raise errors.NotFound(S("Nothing is called {name}.", name=name or '""'))
+    return quote(name, safe="")
+
+
+def _read(reply: httpx.Response, shape: type[M]) -> M:
+    try:
+        return TypeAdapter(shape).validate_json(reply.content)
+    except ValidationError as e:
+        raise errors.Unavailable(
+            S(
+                "The answer of {url} can't be read: its server is of another version. Restart it with `helmsman down` "
+                "and `helmsman up`.",
+                url=str(reply.url),
+            )
+        ) from e
 
 
 def _problem(reply: httpx.Response) -> errors.ClusterError:

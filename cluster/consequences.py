@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cluster.db.tables import SessionRow
-from cluster.models import Effect, Resources, SessionState, User
+from cluster.models import Effect, Resources, User
 from cluster.scheduler import plan
 from cluster.scheduler.state import NodeView, Placement, Plan, Running, Snapshot
 from cluster.sentence import S
@@ -95,20 +95,28 @@ def _bounded(effects: list[Effect]) -> list[Effect]:
     return [*effects[:MOST], more]
 
 
-def once_stopped(snapshot: Snapshot, stopping: set[str], now: Plan, people: People) -> list[Effect]:
-    """Who starts as soon as the sessions in `stopping` have let go: the same plan on a copy of the state."""
-    if not stopping:
+def once_stopped(snapshot: Snapshot, earlier: set[str], stopping: set[str], now: Plan, people: People) -> list[Effect]:
+    """Who starts as soon as what is being stopped has let go: the same plan on a copy of the state.
+
+    What was being stopped `earlier` already is no consequence of this.
+    """
+    if stopping <= earlier:
         return []
-    left = [r for r in snapshot.running if r.id not in stopping]
-    freed = [r for r in snapshot.running if r.id in stopping]
-    ahead = plan(replace(snapshot, running=left, nodes=[_without(n, freed) for n in snapshot.nodes]))
+    anyway = plan(_after(snapshot, earlier)) if earlier else now
     effects = []
-    for ident, placements in ahead.start.items():
-        if ident not in now.start:
+    for ident, placements in plan(_after(snapshot, stopping)).start.items():
+        if ident not in anyway.start:
             where = ", ".join(p.node for p in placements)
             text = S("{name}, which waits, starts on {where} once it is stopped.", name=people.name(ident), where=where)
             effects.append(Effect(kind="sooner", target=people.name(ident), message=text, owner=people.owner(ident)))
     return _bounded(effects)
+
+
+def _after(snapshot: Snapshot, gone: set[str]) -> Snapshot:
+    """The state when the sessions `gone` hold nothing any more."""
+    left = [r for r in snapshot.running if r.id not in gone]
+    freed = [r for r in snapshot.running if r.id in gone]
+    return replace(snapshot, running=left, nodes=[_without(n, freed) for n in snapshot.nodes])
 
 
 def _without(node: NodeView, freed: list[Running]) -> NodeView:
@@ -141,7 +149,3 @@ def quota_left(snapshot: Snapshot, after: Plan, user: User) -> Resources | None:
 
 def _left(limit: float | None, used: float) -> float:
     return max(0.0, limit - used) if limit is not None else 0.0
-
-
-def stopping(rows: list[SessionRow]) -> set[str]:
-    return {r.id for r in rows if r.state == SessionState.TERMINATING}

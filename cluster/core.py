@@ -23,7 +23,7 @@ from cluster.consequences import People
 from cluster.db.engine import Database
 from cluster.db.tables import AuditRow, FolderRow, KeyRow, MemberRow, Meta, SessionRow, TokenRow, UserRow
 from cluster.errors import ClusterError, NotAuthenticated, NotFound
-from cluster.lifecycle import ENDED, WAITING, overdue
+from cluster.lifecycle import ENDED, HOLDING, LIVE, WAITING, overdue
 from cluster.models import (
     Effect,
     Operation,
@@ -46,6 +46,8 @@ from cluster.transaction import Done, Refused, Transaction
 log = structlog.get_logger(__name__)
 
 SYSTEM = User(name="system", role="admin")
+WORDY = ("waits", "held", "delayed", "sooner")
+"""Kinds of effects whose wording is not part of what a person agrees to."""
 TICK = 1.0
 """Seconds between two looks at time limits, when nothing else wakes the core."""
 
@@ -63,8 +65,9 @@ class Core:
         self.volumes = None if simulated else Volumes(data_dir / "volumes")
         self.wake = asyncio.Event()
         """Set after every commit that may let something start or stop."""
-        self.changed = asyncio.Condition()
-        """Notified after every commit, for those who wait for news."""
+        self.waiting = 0
+        """How many wait for news just now (long polls and followers of events)."""
+        self._told = asyncio.Event()
         self.agents = Agency(self)
         self.reads = Reads(self)
 
@@ -135,41 +138,50 @@ class Core:
         return outcome
 
     async def _execute(self, user: User, request: OperationRequest) -> Outcome:
+        tx: Transaction | None = None
         try:
             async with self.db.write() as db:
-                if request.key and (known := await db.get(KeyRow, (user.name, request.key))):
-                    return Outcome.model_validate_json(known.outcome)
                 tx = Transaction(db, user, self.clock.now(), self.volumes, request.dry_run, self.same_host)
+                if request.key and (known := await db.get(KeyRow, (user.name, request.key))):
+                    return _as_before(known, request)
                 outcome = await self._carry_out(tx, request)
                 if request.dry_run:
                     raise _Preview(outcome)
                 if request.key:
                     db.add(KeyRow(user=user.name, key=request.key, outcome=outcome.model_dump_json(), at=tx.now))
+                await tx.db.flush()
+                await tx.touch_disk()
                 return outcome
         except _Preview as preview:
             return preview.outcome
+        except Exception:
+            if tx is not None:
+                await tx.put_back_disk()
+            raise
 
     async def _carry_out(self, tx: Transaction, request: OperationRequest) -> Outcome:
         before = await tx.plan()
+        stopping = await _stopping(tx)
         done = await apply(tx, request.operation)
-        outcome = await self._outcome(tx, request, before, done)
+        outcome = await self._outcome(tx, request, before, stopping, done)
         if request.expect is not None and request.expect != outcome.digest:
             message = S("Things have changed since the plan was shown; look at it again.")
             raise Refused(Reason(code="state_changed", message=message))
         outcome.audit_id = await _journal(tx, request.operation, done)
         return outcome
 
-    async def _outcome(self, tx: Transaction, request: OperationRequest, before: Plan, done: Done) -> Outcome:
+    async def _outcome(
+        self, tx: Transaction, request: OperationRequest, before: Plan, stopping: set[str], done: Done
+    ) -> Outcome:
         await tx.db.flush()
         snapshot = await records.snapshot(tx.db, tx.now)
         after = await tx.plan()
         people = await _people(tx)
-        state = await records.live(tx.db)
         effects = list(done.effects)
         if done.session is not None:
             effects += consequences.own(done.session, after, people)
         effects += consequences.others(before, after, people, done.session.id if done.session else None)
-        effects += consequences.once_stopped(snapshot, consequences.stopping(list(state.sessions)), after, people)
+        effects += consequences.once_stopped(snapshot, stopping, await _stopping(tx), after, people)
         await tx.commit_plan(after)
         await tx.db.flush()
         session = await self._session(tx, done.session)
@@ -205,10 +217,16 @@ class Core:
         """Lost nodes, states that lasted too long, folders whose days in the trash are over."""
         lost = await self.agents.lose_silent(tx)
         stuck = False
-        for row in await tx.db.scalars(select(SessionRow).where(SessionRow.state.not_in([s.value for s in ENDED]))):
-            if (then := overdue(row, tx.now)) is not None:
-                stuck = True
-                await tx.move(row, then, SessionResult.FAILURE if then is SessionState.ERROR else None)
+        for row in await tx.db.scalars(select(SessionRow).where(SessionRow.state.in_([s.value for s in HOLDING]))):
+            then = overdue(row, tx.now)
+            if then is None or await self.agents.unreachable(tx, row):
+                continue
+            if then is SessionState.PENDING and await tx.handed_out(row):
+                then = SessionState.ERROR
+            if then is SessionState.ERROR:
+                row.reasons = [_stuck(row).model_dump(mode="json")]
+            stuck = True
+            await tx.move(row, then)
         return bool(lost) or stuck or await self._purge(tx)
 
     async def _purge(self, tx: Transaction) -> bool:
@@ -250,6 +268,8 @@ class Core:
                 await self.schedule_pass()
             except ClusterError as e:
                 log.error("pass failed", why=str(e))
+            except Exception:
+                log.exception("pass failed")  # a bug; the cluster must go on
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.wake.wait(), TICK)
             self.wake.clear()
@@ -257,19 +277,24 @@ class Core:
     async def news(self) -> None:
         """Tell everybody who waits that something was committed."""
         self.wake.set()
-        async with self.changed:
-            self.changed.notify_all()
+        told, self._told = self._told, asyncio.Event()
+        told.set()
 
     async def wait_for(self, look: Callable[[], Awaitable[bool]], seconds: float) -> None:
         """Until `look` says so after some commit, or `seconds` of real time are over."""
 
-        async def until() -> None:
-            async with self.changed:
-                while not await look():
-                    await self.changed.wait()
-
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(until(), seconds)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        self.waiting += 1
+        try:
+            while True:
+                told = self._told
+                if await look() or loop.time() >= end:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(told.wait(), end - loop.time())
+        finally:
+            self.waiting -= 1
 
 
 class _Preview(Exception):
@@ -288,6 +313,23 @@ def _refusal(request: OperationRequest, reasons: list[Reason]) -> Outcome:
     return Outcome(operation=request.operation, dry_run=request.dry_run, refused=reasons)
 
 
+def _as_before(known: KeyRow, request: OperationRequest) -> Outcome:
+    """The outcome that this key had; refused when it was of something else."""
+    outcome = Outcome.model_validate_json(known.outcome)
+    if outcome.operation != request.operation:
+        message = S("The key {key} belongs to another operation; nothing was done.", key=known.key)
+        raise Refused(Reason(code="conflict", message=message))
+    return outcome
+
+
+def _stuck(row: SessionRow) -> Reason:
+    """Why a session was given up that was too long in a state in between."""
+    message = S(
+        "{name} was {state} for too long; its agent did not say what became of it.", name=row.name, state=row.state
+    )
+    return Reason(code="unavailable", message=message)
+
+
 def _reason(e: ClusterError) -> Reason:
     known = {"not_found", "ambiguous", "not_allowed", "conflict", "invalid", "storage_full", "unavailable"}
     code = e.code if e.code in known else "invalid"
@@ -295,9 +337,12 @@ def _reason(e: ClusterError) -> Reason:
 
 
 def _digest(operation: Operation, effects: list[Effect]) -> str:
-    """Of what a person agreed to: the operation and its effects, without those that move with the clock only."""
-    told = [(e.kind, e.target, str(e.message)) for e in effects if e.stable]
-    text = json.dumps([operation.model_dump(mode="json"), told], sort_keys=True)
+    """Of what a person agreed to: the operation and its effects, without those that move with the clock only.
+
+    Who waits counts, but not in which words: how much is short changes all the time, and the answer stays the same.
+    """
+    told = [(e.kind, e.target, "" if e.kind in WORDY else str(e.message)) for e in effects if e.stable]
+    text = json.dumps([operation.model_dump(mode="json"), list(dict.fromkeys(told))], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -312,11 +357,18 @@ async def _journal(tx: Transaction, operation: Operation, done: Done) -> str:
     )
     tx.db.add(row)
     await tx.db.flush()
-    for undone in await tx.db.scalars(select(AuditRow).where(AuditRow.undone_by == -1)):
-        undone.undone_by = row.id
+    if done.undoes is not None:
+        done.undoes.undone_by = row.id
     return audit_id(row.id)
 
 
 async def _people(tx: Transaction) -> People:
-    rows = await tx.db.execute(select(SessionRow.id, SessionRow.name, SessionRow.user))
+    live = SessionRow.state.in_([s.value for s in LIVE])
+    rows = await tx.db.execute(select(SessionRow.id, SessionRow.name, SessionRow.user).where(live))
     return People({ident: (name, owner) for ident, name, owner in rows}, tx.user.name)
+
+
+async def _stopping(tx: Transaction) -> set[str]:
+    """Ids of the sessions that are being stopped."""
+    await tx.db.flush()
+    return set(await tx.db.scalars(select(SessionRow.id).where(SessionRow.state == SessionState.TERMINATING.value)))

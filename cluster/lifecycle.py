@@ -67,7 +67,7 @@ def move(row: SessionRow, to: State, now: datetime, result: SessionResult | None
         row.started = row.started or now
     if to in ENDED:
         row.ended = now
-        row.result = (result or _result_of(to)).value
+        row.result = result.value if result else row.result or _result_of(to).value
         row.utilization = None
     if to in WAITING:
         row.started = row.ended = row.result = row.exit_code = None

@@ -468,8 +468,20 @@ def _read_log(path: Path, tail: int | None, offset: int | None) -> tuple[bytes, 
         if offset is not None:
             start = min(max(offset, 0), end)
             file.seek(start)
-            data = file.read(MOST_LOG)
+            data = _whole(file.read(MOST_LOG))
             return data, start + len(data)
         file.seek(max(0, end - MOST_LOG))
         lines = file.read(MOST_LOG).splitlines(keepends=True)
         return b"".join(lines[-tail:] if tail else lines), end
+
+
+def _whole(data: bytes) -> bytes:
+    """Without the beginning of a UTF-8 character at its end, of which the rest is still to come."""
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte >= 0xC0:
+            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
+            return data[:-back] if back < needed and back < len(data) + 1 else data
+        if byte < 0x80:
+            break
+    return data

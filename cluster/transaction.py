@@ -1,6 +1,7 @@
 """What an operation works with: one transaction, who asks, and what it leaves behind (events, effects, inverse)."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster import access, records
-from cluster.db.tables import AllocationRow, EventRow, FolderRow, NodeRow, SessionRow
+from cluster.db.tables import AllocationRow, AuditRow, EventRow, FolderRow, NodeRow, SessionRow
 from cluster.errors import Ambiguous, NotFound
 from cluster.lifecycle import ENDED, LIVE, move
 from cluster.models import Effect, Reason, SessionResult, SessionState, User
@@ -38,6 +39,11 @@ class Done:
     inverse: Mapping[str, Any] | None = None
     warnings: list[Sentence] = field(default_factory=list)
     session: SessionRow | None = None
+    undoes: AuditRow | None = None
+    """What an undo took back."""
+
+
+OnDisk = Callable[[Volumes], object]
 
 
 @dataclass
@@ -49,15 +55,43 @@ class Transaction:
     """None in a simulated cluster, where a folder is only its row."""
     dry_run: bool = False
     same_host: bool = False
+    _to_do: list[tuple[OnDisk, OnDisk]] = field(default_factory=list)
+    _to_put_back: list[OnDisk] = field(default_factory=list)
+
+    # ── directories ──────────────────────────────────────────────────────────────────────────────
+
+    def on_disk(self, do: OnDisk, put_back: OnDisk) -> None:
+        """Have `do` done right before the commit, and `put_back` if that fails. Nothing in a preview or simulation."""
+        self._to_do.append((do, put_back))
+
+    async def touch_disk(self) -> None:
+        """Do what `on_disk` was told: the last thing before the commit, when nothing can be refused any more."""
+        if self.volumes is None or self.dry_run:
+            return
+        for do, put_back in self._to_do:
+            await asyncio.to_thread(do, self.volumes)
+            self._to_put_back.append(put_back)
+
+    async def put_back_disk(self) -> None:
+        """The commit failed: the directories go back to where the rows say."""
+        for put_back in reversed(self._to_put_back):
+            if self.volumes is not None:
+                await asyncio.to_thread(put_back, self.volumes)
+        self._to_put_back.clear()
 
     # ── events ───────────────────────────────────────────────────────────────────────────────────
 
     def event(self, kind: str, target: str, message: Sentence, severity: str = "info") -> None:
         self.db.add(EventRow(at=self.now, kind=kind, severity=severity, target=target, message=message.model_dump()))
 
-    async def move(self, row: SessionRow, to: SessionState, result: SessionResult | None = None) -> None:
-        """The session's next state, with its event; what it held is given back when it has ended or waits again."""
-        message = move(row, to, self.now, result)
+    async def move(
+        self, row: SessionRow, to: SessionState, result: SessionResult | None = None, at: datetime | None = None
+    ) -> None:
+        """The session's next state, with its event; what it held is given back when it has ended or waits again.
+
+        `at`: when it happened, as its agent says; never later than now, never before it was submitted.
+        """
+        message = move(row, to, min(max(at, row.submitted), self.now) if at else self.now, result)
         bad = row.result in ("failure", "lost")
         self.event(f"session_{to.value}", row.name, message, "error" if bad else "info")
         if to in ENDED or to is SessionState.PENDING:
@@ -73,14 +107,22 @@ class Transaction:
         query = select(AllocationRow).where(AllocationRow.session == session).order_by(AllocationRow.rank)
         return (await self.db.scalars(query)).all()
 
+    async def handed_out(self, row: SessionRow) -> bool:
+        """An agent was told to start it, and may have done so even if it has not said so."""
+        return any(a.state != "placed" for a in await self.allocations(row.id))
+
     async def session(self, ref: str) -> SessionRow:
-        """By id, else by name: the live one, else the latest that ended. Only what the asking person may see."""
+        """By id, else by name: the live one, else the latest that ended; one's own before others'.
+
+        Only what the asking person may see. Raises `NotFound` and `Ambiguous`.
+        """
         query = select(SessionRow).where((SessionRow.id == ref) | (SessionRow.name == ref))
         rows = [r for r in await self.db.scalars(query) if access.sees(self.user, r.user, r.project)]
         if not rows:
             raise await self._no_session(ref)
         by_id = [r for r in rows if r.id == ref]
         living = [r for r in rows if r.state in LIVE]
+        living = [r for r in living if r.user == self.user.name] or living
         if not by_id and len(living) > 1:
             raise Ambiguous(
                 S("{count} live sessions are called {name}; say which by its id.", count=len(living), name=ref),

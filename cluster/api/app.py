@@ -1,16 +1,15 @@
 """The REST API. Thin: who asks, the typed query or body, and one call of the core. Errors are RFC 9457 documents."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-import structlog
 from fastapi import Depends, FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from sse_starlette.sse import EventSourceResponse
 
+from cluster.api.limits import Bounded
+from cluster.api.problems import MOST_BODY, add_problems
 from cluster.core import Core
-from cluster.errors import ClusterError, Invalid, NotAllowed, NotAuthenticated
+from cluster.errors import NotAllowed, NotAuthenticated
 from cluster.models import (
     AuditEntry,
     Beat,
@@ -35,10 +34,6 @@ from cluster.models import (
 )
 from cluster.reads import FolderQuery, NodeQuery, SessionQuery
 from cluster.sentence import S
-
-log = structlog.get_logger(__name__)
-MOST_BODY = 8 * 2**20
-"""Bytes of a request's body."""
 
 
 async def _core(request: Request) -> Core:
@@ -75,9 +70,8 @@ def create_app(core: Core) -> FastAPI:
     """The API of `core`, for uvicorn or in process."""
     app = FastAPI(title="Helmsman cluster", version="1", docs_url=None, redoc_url=None)
     app.state.core = core
-    app.add_exception_handler(ClusterError, _on_cluster_error)
-    app.add_exception_handler(RequestValidationError, _on_bad_request)
-    app.middleware("http")(_bounded)
+    add_problems(app)
+    app.add_middleware(Bounded, most=MOST_BODY)
     _reads(app)
     _people(app)
     _happenings(app)
@@ -207,36 +201,3 @@ def _agents(app: FastAPI) -> None:
     @app.post("/v1/agents/{node}/beat", dependencies=[Depends(_agent)])
     async def beat(core: TheCore, node: str, beat: Beat) -> BeatReply:
         return await core.agents.beat(node, beat)
-
-
-async def _bounded(request: Request, call_next: Callable[[Request], Awaitable[Any]]) -> Any:
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length) > MOST_BODY:
-        return problem(Invalid(S("The request is larger than {most} bytes.", most=MOST_BODY)))
-    return await call_next(request)
-
-
-def problem(e: ClusterError) -> JSONResponse:
-    """RFC 9457, with our members `code`, `sentence` and `candidates`."""
-    body = {
-        "type": f"urn:helmsman:{e.code}",
-        "title": e.code.replace("_", " "),
-        "status": e.status,
-        "detail": str(e),
-        "code": e.code,
-        "sentence": e.sentence.model_dump(),
-        "candidates": e.candidates,
-    }
-    return JSONResponse(body, status_code=e.status, media_type="application/problem+json")
-
-
-async def _on_cluster_error(_: Request, e: Exception) -> JSONResponse:
-    assert isinstance(e, ClusterError)
-    return problem(e)
-
-
-async def _on_bad_request(_: Request, e: Exception) -> JSONResponse:
-    assert isinstance(e, RequestValidationError)
-    first = e.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return problem(Invalid(S("{where}: {why}.", where=where, why=str(first["msg"]))))

@@ -155,7 +155,7 @@ class AllocationRow(Base):
     memory: Mapped[int]
     devices: Mapped[dict[str, Any]]
     state: Mapped[str] = mapped_column(String, default="placed")
-    """Of this rank on its agent: placed, preparing, running, exited."""
+    """Of this rank on its agent: placed, ordered, preparing, running, exited."""
     exit_code: Mapped[int | None]
 
 

@@ -2,7 +2,7 @@
 step with its row again at start-up (`reconcile`), so that a crash in between leaves nothing half-done."""
 
 import asyncio
-from collections.abc import Callable
+import contextlib
 
 from sqlalchemy import select
 
@@ -39,7 +39,7 @@ async def create(tx: Transaction, op: CreateFolder) -> Done:
     )
     tx.db.add(row)
     await tx.db.flush()
-    await _on_disk(tx, lambda v: v.create(project, name))
+    tx.on_disk(lambda v: v.create(project, name), lambda v: _unmake(v, project, name))
     tx.event("folder_created", name, S("{user} created folder {name}.", user=tx.user.name, name=name))
     limit = human_size(op.quota) if op.quota else ""
     message = (
@@ -67,7 +67,8 @@ async def delete(tx: Transaction, op: DeleteFolder) -> Done:
     if tx.volumes is not None:
         size = row.size = await asyncio.to_thread(tx.volumes.size, row.project, row.name)
     row.trash_id, row.trashed_at = trash_id(row), tx.now
-    await _on_disk(tx, lambda v: v.trash(row.project, row.name, trash_id(row)))
+    where, project, name = trash_id(row), row.project, row.name
+    tx.on_disk(lambda v: v.trash(project, name, where), lambda v: v.restore(where, project, name))
     tx.event(
         "folder_deleted", row.name, S("{user} moved folder {name} to the trash.", user=tx.user.name, name=row.name)
     )
@@ -97,10 +98,10 @@ async def untrash(tx: Transaction, ident: int) -> Done:
         raise Refused(Reason(code="not_found", message=S("The folder is not in the trash any more.")))
     access.must_own(tx.user, row.name, row.owner, row.project)
     await _free(tx, row.project, row.name)
-    where = row.trash_id
+    where, project, name = row.trash_id, row.project, row.name
     row.trash_id = row.trashed_at = None
     await tx.db.flush()
-    await _on_disk(tx, lambda v: v.restore(where, row.project, row.name))
+    tx.on_disk(lambda v: v.restore(where, project, name), lambda v: v.trash(project, name, where))
     tx.event("folder_restored", row.name, S("{user} restored folder {name}.", user=tx.user.name, name=row.name))
     message = S(
         "{folder} ({size}) is back in project {project}.",
@@ -128,10 +129,10 @@ async def _mounted_by(tx: Transaction, row: FolderRow) -> list[str]:
     return sorted(s.name for s in live if f"{row.project}/{row.name}" in s.mounts)
 
 
-async def _on_disk(tx: Transaction, work: Callable[[Volumes], object]) -> None:
-    """The directory's part, which a preview and a simulated cluster leave out."""
-    if tx.volumes is not None and not tx.dry_run:
-        await asyncio.to_thread(work, tx.volumes)
+def _unmake(volumes: Volumes, project: str, name: str) -> None:
+    """Take back a directory that was just made; one with something in it stays."""
+    with contextlib.suppress(OSError):
+        volumes.path(project, name).rmdir()
 
 
 def reconcile(rows: list[FolderRow], volumes: Volumes) -> None:

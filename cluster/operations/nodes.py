@@ -51,9 +51,14 @@ async def drain(tx: Transaction, op: DrainNode) -> Done:
     return done
 
 
-async def set_status(tx: Transaction, node: str, status: str, reason: str | None) -> Done:
-    """Undo of the three: back to what the node was before."""
+async def set_status(tx: Transaction, node: str, made: str, status: str, reason: str | None) -> Done:
+    """Undo of the three: from what they `made` of the node back to what it was. Refused when it is neither now."""
     row = await _found(tx, node)
+    if row.status != made:
+        message = S(
+            "{node} is {status} by now, not {made}; nothing is taken back.", node=row.name, status=row.status, made=made
+        )
+        raise Refused(Reason(code="conflict", message=message))
     done = _changed(tx, row, NodeStatus(status), reason)
     message = S("{node} is {status} again.", node=row.name, status=status)
     done.effects.append(Effect(kind="restores", target=row.name, message=message))
@@ -80,7 +85,13 @@ def _already(row: NodeRow) -> Refused:
 
 
 def _changed(tx: Transaction, row: NodeRow, status: NodeStatus, reason: str | None) -> Done:
-    before = {"op": "_set_node", "node": row.name, "status": row.status, "reason": row.reason}
+    before = {
+        "op": "_set_node",
+        "node": row.name,
+        "made": status.value,
+        "status": row.status,
+        "reason": row.reason,
+    }
     undo = S("undo makes {node} {status} again.", node=row.name, status=row.status)
     tx.event(
         f"node_{status.value}",

@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from cluster import access, records
 from cluster.db.tables import GroupRow, MemberRow, NodeRow, ProjectRow, SessionRow
-from cluster.lifecycle import HOLDING, LIVE, WAITING
-from cluster.models import Effect, Reason, SessionState, StartSession, TerminateSessions
+from cluster.lifecycle import ENDED, HOLDING, LIVE, WAITING
+from cluster.models import Effect, Reason, SessionResult, SessionState, StartSession, TerminateSessions
 from cluster.scheduler import feasible
 from cluster.scheduler.state import Request
 from cluster.sentence import S, Sentence
@@ -30,6 +30,7 @@ async def start(tx: Transaction, op: StartSession) -> Done:
     await tx.db.flush()
     return Done(
         effects=[],
+        warnings=_image_unused(tx, op),
         targets=[row.name],
         undo=S("undo stops {name}; what it has done until then stays.", name=row.name),
         inverse={"op": "terminate_sessions", "sessions": [row.id], "force": False},
@@ -37,8 +38,15 @@ async def start(tx: Transaction, op: StartSession) -> Done:
     )
 
 
+def _image_unused(tx: Transaction, op: StartSession) -> list[Sentence]:
+    """Plain processes have no image; what was asked for is kept, but the person must know."""
+    if op.image is None or not tx.same_host:
+        return []
+    return [S("The nodes here run plain processes: image {image} is noted, but not used.", image=op.image)]
+
+
 async def _row(tx: Transaction, op: StartSession) -> SessionRow:
-    depends = [(await tx.session(d)).id for d in op.depends_on]
+    depends = [(await _dependency(tx, d)).id for d in op.depends_on]
     mounts = [await tx.folder(m) for m in op.mounts]
     return SessionRow(
         id=await _fresh_id(tx),
@@ -68,6 +76,19 @@ async def _row(tx: Transaction, op: StartSession) -> SessionRow:
         grace=GRACE,
         reasons=[],
     )
+
+
+async def _dependency(tx: Transaction, ref: str) -> SessionRow:
+    """A session to wait for; one that has ended without success would be waited for in vain."""
+    row = await tx.session(ref)
+    if row.state in ENDED and row.result != SessionResult.SUCCESS:
+        message = S(
+            "{name} has ended without success ({result}); nothing can wait for it.",
+            name=row.name,
+            result=row.result or row.state,
+        )
+        raise Refused(Reason(code="dependency", message=message))
+    return row
 
 
 async def project_of(tx: Transaction, wanted: str | None) -> str:
@@ -101,15 +122,16 @@ async def _fresh_id(tx: Transaction) -> str:
 
 
 async def _name(tx: Transaction, op: StartSession) -> str:
-    query = select(SessionRow.name).where(SessionRow.state.in_([s.value for s in LIVE]))
-    taken = set(await tx.db.scalars(query))
+    query = select(SessionRow.name, SessionRow.user).where(SessionRow.state.in_([s.value for s in LIVE]))
+    live = {(name, user) for name, user in await tx.db.execute(query)}
+    taken = {name for name, _ in live}
     if op.name is None:
         base = _slug(op.command or op.image or "session")
         return next(n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if n not in taken)
     if not re.fullmatch(r"[^\s/\x00-\x1f]{1,100}", op.name):
         message = S("{name} can't be a session's name: up to 100 characters, no spaces or slashes.", name=op.name)
         raise Refused(Reason(code="invalid", message=message))
-    if op.name in taken:
+    if (op.name, tx.user.name) in live:
         message = S("A session {name} is live already; give another name.", name=op.name)
         raise Refused(Reason(code="conflict", message=message))
     return op.name
@@ -182,6 +204,9 @@ async def terminate(tx: Transaction, op: TerminateSessions) -> Done:
         if row.state not in LIVE:
             message = S("{name} has ended already ({state}).", name=row.name, state=row.state)
             raise Refused(Reason(code="conflict", message=message))
+        if row.state == SessionState.TERMINATING and not op.force:
+            message = S("{name} is being stopped already; with force it is killed at once.", name=row.name)
+            raise Refused(Reason(code="conflict", message=message))
     done = Done(effects=[], targets=[r.name for r in rows])
     waiting = [r.id for r in rows if r.state in WAITING]
     for row in rows:
@@ -200,19 +225,26 @@ async def stop(tx: Transaction, row: SessionRow, grace: float, done: Done) -> No
         message = S("{name} is taken out of the queue.", name=row.name)
     elif row.state in HOLDING:
         message = S("{name} is stopped; it gives back {what}.", name=row.name, what=await _held(tx, row))
-        if row.started:
-            done.warnings.append(_loss(row, tx))
+        done.warnings.append(_loss(row, tx))
         row.grace = grace
-        if row.state != SessionState.TERMINATING:
-            await tx.move(row, SessionState.TERMINATING)
+        await _let_go(tx, row)
     done.effects.append(Effect(kind="stops", target=row.name, message=message, owner=owner))
     for name in await _dependents(tx, row):
         text = S("{name} depends on {other} and is cancelled with it.", name=name, other=row.name)
         done.effects.append(Effect(kind="stops", target=name, message=text))
 
 
+async def _let_go(tx: Transaction, row: SessionRow) -> None:
+    """To TERMINATING, until its agents say that it is gone; at once to its end where no agent has heard of it."""
+    if row.state == SessionState.SCHEDULED and not await tx.handed_out(row):
+        await tx.move(row, SessionState.TERMINATED, SessionResult.CANCELLED)
+    elif row.state != SessionState.TERMINATING:
+        await tx.move(row, SessionState.TERMINATING)
+
+
 def _loss(row: SessionRow, tx: Transaction) -> Sentence:
-    assert row.started is not None
+    if row.started is None:
+        return S("{name} has its place already; undo can't put it back in the queue.", name=row.name)
     age = human_duration((tx.now - row.started).total_seconds())
     return S(
         "{name} has run for {age}; what it has not saved is lost, and undo can't bring it back.", name=row.name, age=age

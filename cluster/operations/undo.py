@@ -17,7 +17,7 @@ async def undo(tx: Transaction, op: Undo) -> Done:
     """The asking person's last operation that can be taken back, or the one named."""
     row = await _last(tx) if op.action is None else await _named(tx, op.action)
     done = await _run(tx, dict(row.inverse or {}))
-    row.undone_by = -1  # the audit row of this undo, filled in when it is written
+    done.undoes = row
     done.targets = [audit_id(row.id), *done.targets]
     done.undo, done.inverse = None, None
     return done
@@ -32,12 +32,13 @@ async def _last(tx: Transaction) -> AuditRow:
         select(AuditRow)
         .where(AuditRow.user == tx.user.name, AuditRow.undone_by.is_(None), AuditRow.action != "undo")
         .order_by(AuditRow.id.desc())
-        .limit(1)
+        .limit(100)
     )
-    row = await tx.db.scalar(query)
-    if row is None:
+    rows = (await tx.db.scalars(query)).all()
+    if not rows:
         raise Refused(Reason(code="not_found", message=S("You have done nothing yet that could be undone.")))
-    return _undoable(row)
+    earlier = next((r for r in rows[1:] if r.inverse is not None and not set(r.targets) & set(rows[0].targets)), None)
+    return _undoable(rows[0], earlier)
 
 
 async def _named(tx: Transaction, ref: str) -> AuditRow:
@@ -50,18 +51,23 @@ async def _named(tx: Transaction, ref: str) -> AuditRow:
     return _undoable(row)
 
 
-def _undoable(row: AuditRow) -> AuditRow:
+def _undoable(row: AuditRow, earlier: AuditRow | None = None) -> AuditRow:
+    """`row`, if it can be taken back. The last one is never passed over in silence: `earlier` is only offered."""
     if row.undone_by is not None:
         raise Refused(Reason(code="conflict", message=S("{name} is undone already.", name=audit_id(row.id))))
-    if row.inverse is None:
-        message = S(
-            "{name} ({action} {targets}) can't be undone.",
-            name=audit_id(row.id),
-            action=row.action,
-            targets=", ".join(row.targets),
-        )
+    if row.inverse is not None:
+        return row
+    words = {"name": audit_id(row.id), "action": row.action, "targets": ", ".join(row.targets)}
+    if earlier is None:
+        message = S("{name} ({action} {targets}) can't be undone.", **words)
         raise Refused(Reason(code="conflict", message=message))
-    return row
+    message = S(
+        "{name} ({action} {targets}) can't be undone; {earlier} ({before}) before it can.",
+        earlier=audit_id(earlier.id),
+        before=f"{earlier.action} {', '.join(earlier.targets)}",
+        **words,
+    )
+    raise Refused(Reason(code="conflict", message=message, candidates=[audit_id(earlier.id)]))
 
 
 async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
@@ -75,7 +81,7 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
         case "_requeue":
             return await sessions.requeue(tx, inverse["sessions"])
         case "_set_node":
-            return await nodes.set_status(tx, inverse["node"], inverse["status"], inverse["reason"])
+            return await nodes.set_status(tx, inverse["node"], inverse["made"], inverse["status"], inverse["reason"])
         case other:
             raise ValueError(f"the journal holds an unknown inverse {other!r}")
 

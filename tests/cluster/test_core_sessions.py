@@ -15,7 +15,7 @@ from cluster.models import (
     Undo,
     WorkId,
 )
-from cluster.simulator.lab import GIB, HandAgent, Lab
+from cluster.simulator.lab import GIB, Lab
 
 
 def told(outcome: Outcome) -> list[str]:
@@ -156,6 +156,7 @@ async def test_cancelling_a_waiting_session_can_be_undone_with_its_place_kept(la
     node = await lab.node("n1", cpu=2)
     for name in ("run", "second", "third"):
         await lab.ann.execute(StartSession(command="job", name=name, cpu=2))
+        await node.obey()
         await lab.later(60)
     first = (await lab.ann.session("second")).submitted
     await lab.ann.execute(TerminateSessions(sessions=["second"]))
@@ -164,8 +165,7 @@ async def test_cancelling_a_waiting_session_can_be_undone_with_its_place_kept(la
     assert told(undone)[0] == "second is back in the queue."
     back = await lab.ann.session("second")
     assert (back.state, back.submitted) == (SessionState.PENDING, first)
-    running = (await node.obey()).start[0]
-    await node.exit(running.id, 0)
+    await node.exit(node.running[0], 0)
     await lab.core.schedule_pass()
     assert await state_of(lab, "second") is SessionState.SCHEDULED
     assert await state_of(lab, "third") is SessionState.PENDING
@@ -248,20 +248,21 @@ async def test_an_agent_that_comes_back_too_late_is_fenced(lab: Lab) -> None:
     assert (await lab.ann.session("job")).result is SessionResult.LOST
 
 
-async def test_work_that_is_not_taken_is_tried_again_and_the_old_attempt_is_fenced(lab: Lab) -> None:
+async def test_work_that_its_agent_does_not_begin_is_given_up_and_fenced(lab: Lab) -> None:
     node = await lab.node("n1")
     started = await lab.ann.execute(StartSession(command="job"))
     assert started.session is not None
     first = WorkId(session=started.session.id, attempt=1)
     for _ in range(8):
-        await lab.later(20, silent=True)
-        await HandAgent(lab.core, "n1").beat()
-    again = await node.beat()
-    assert again.start[0].id.attempt == 2
+        await lab.later(20)
+        if await state_of(lab, "job") is SessionState.SCHEDULED:
+            assert [w.id for w in (await node.beat()).start] == [first]
+    given_up = await lab.ann.session("job")
+    assert (given_up.state, given_up.result) == (SessionState.ERROR, SessionResult.FAILURE)
+    assert str(given_up.reasons[0].message).startswith("job was scheduled for too long")
     node.running = [first]
-    assert [o.id for o in (await node.beat()).stop] == [first]
-    await node.beat(node.report(first, "running"))
-    assert await state_of(lab, "job") is SessionState.SCHEDULED
+    assert [o.id for o in (await node.beat(node.report(first, "running"))).stop] == [first]
+    assert await state_of(lab, "job") is SessionState.ERROR
 
 
 async def test_a_report_that_comes_twice_changes_nothing(lab: Lab) -> None:
@@ -349,7 +350,7 @@ async def test_a_name_in_use_is_refused_and_a_made_one_is_fresh(lab: Lab) -> Non
     second = await lab.bob.execute(StartSession(command="python train.py"))
     assert second.session is not None
     assert second.session.name == "train-2"
-    taken = await lab.bob.execute(StartSession(command="x", name="train"))
+    taken = await lab.ann.execute(StartSession(command="x", name="train"))
     assert taken.refused[0].code == "conflict"
 
 

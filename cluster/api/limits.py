@@ -1,0 +1,36 @@
+"""Nobody may send more than a bounded body, whether it says its length first or not."""
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cluster.api.problems import problem, too_large
+
+
+class Bounded:
+    """ASGI middleware: a body over `most` bytes is answered with a problem document, as soon as that is known."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise HTTPException(413)
+            return message
+
+        if scope["type"] == "http" and _announced(scope) > self._most:
+            await problem(too_large(self._most))(scope, receive, send)
+        else:
+            await self._app(scope, counted, send)
+
+
+def _announced(scope: Scope) -> int:
+    """The Content-Length; 0 without one, or with one that is no number (the server has refused that already)."""
+    found = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(found) if found.isdigit() else 0
