@@ -2,9 +2,11 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -92,6 +94,7 @@ def ask(
     from helmsman import ask as asking
 
     settings = _settings(model=model)
+    _log(settings)
     options = asking.Options(scenario=scenario, user=user, approve=approve, as_json=as_json)
     if texts == ["-"]:
         code = _run(asking.ask_cases(settings, sys.stdin, options))
@@ -109,7 +112,9 @@ def web(
     model: Model = None,
 ) -> None:
     """The same conversations in a browser, on this machine only."""
-    _run(_web(_settings(model=model), scenario, demo or scenario is not None, user, port))
+    settings = _settings(model=model)
+    _log(settings)
+    _run(_web(settings, scenario, demo or scenario is not None, user, port))
 
 
 @app.command()
@@ -158,7 +163,13 @@ async def _chat(
             return Opened(await desk.open(resume), desk)
 
         language = None if settings.language == "auto" else settings.language
-        return await chat(opener, Options(language=language, history=settings.state_dir / "lines"))
+        options = Options(
+            language=language,
+            history=settings.state_dir / "lines" if settings.history else None,
+            history_lines=settings.history,
+            color=settings.theme != "none",
+        )
+        return await chat(opener, options)
 
 
 async def _web(settings: "Settings", scenario: Path | None, simulated: bool, user: str | None, port: int) -> None:
@@ -206,6 +217,18 @@ def _settings(**flags: Any) -> "Settings":
     return load(flags)
 
 
+def _log(settings: "Settings") -> None:
+    """Warnings and tracebacks go to a file, made when there is the first; where that can't be, nowhere."""
+    path = settings.state_dir / "logs" / "helmsman.log"
+    handler: logging.Handler = logging.NullHandler()
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handler = RotatingFileHandler(path, maxBytes=1 << 20, backupCount=1, encoding="utf-8", delay=True)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
 def _run(work: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(work)
 
@@ -224,6 +247,4 @@ def _code(error: HelmsmanError | ClusterError) -> int:
 
 
 def _debugging() -> bool:
-    import os
-
     return bool(os.environ.get("HELMSMAN_DEBUG"))

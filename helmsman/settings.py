@@ -67,7 +67,7 @@ class Settings(_Section):
     )
     model_path: Path | None = Field(default=None, examples=["~/models/mine"], description="another G, e.g. a tuned one")
     language: Literal["auto", "en", "ko"] = Field(default="auto", description='"auto" follows each line')
-    theme: Literal["auto", "dark", "light", "none"] = Field(default="auto", description='"none" is without colours')
+    theme: Literal["auto", "none"] = Field(default="auto", description='"none" is without colours')
     history: int = Field(default=5000, ge=0, le=1_000_000, description="typed lines that are kept for the arrow keys")
     approvals: list[str] = Field(
         default=[],

@@ -67,6 +67,8 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     for name, text in (("little.yaml", SCENARIO), ("script.yaml", SCRIPT)):
         (tmp_path / name).write_text(text)
     monkeypatch.setenv("HELMSMAN_CONFIG", str(tmp_path / "config.toml"))
+    for name in ("DATA", "STATE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(tmp_path / name.lower()))
     (tmp_path / "config.toml").touch()
 
     def run(*arguments: str, stdin: str = "") -> Answer:
@@ -197,3 +199,14 @@ def test_a_dead_model_is_exit_code_5(ask: Asking, monkeypatch: pytest.MonkeyPatc
     answer = ask("--model", "dead", "--json", "list")
     assert answer.code == 5
     assert "http://127.0.0.1:9/v1" in answer.json["turns"][0]["answer"]
+
+
+def test_a_bug_in_a_turn_is_one_sentence_and_its_traceback_goes_to_the_log(
+    ask: Asking, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("helmsman.nodes.to_messages", lambda exchanges: 1 / 0)
+    answer = ask("--json", "list")
+    assert answer.code == 5
+    assert "ZeroDivisionError" in answer.json["turns"][0]["answer"]
+    assert "Traceback" not in answer.out + answer.err
+    assert "Traceback" in (tmp_path / "state/helmsman/logs/helmsman.log").read_text()
