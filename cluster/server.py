@@ -6,13 +6,16 @@ two are files beside it. They are made at the first start; the database keeps th
 
 import argparse
 import asyncio
+import fcntl
 import getpass
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import structlog
 import uvicorn
@@ -34,8 +37,11 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="0: a free one")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
+    # uvicorn ends in order on SIGTERM and then raises it again, which must not kill us in the middle of closing
+    signal.signal(signal.SIGTERM, lambda *_: None)
     try:
-        asyncio.run(serve(arguments.data, arguments.port))
+        with locked(arguments.data):
+            asyncio.run(serve(arguments.data, arguments.port))
     except ClusterError as e:
         print(e, file=sys.stderr)  # noqa: T201 - the one sentence for whoever started us
         return 1
@@ -61,11 +67,30 @@ async def serve(data: Path, port: int) -> None:
         await core.close()
 
 
+def locked(data: Path) -> TextIO:
+    """Hold the directory's lock while the file is open: no second server writes there. Raises `Unavailable`."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = open(data / "server.lock", "w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        lock.close()
+        raise Unavailable(S("Another server runs on {path} already; stop it first.", path=str(data))) from e
+    except OSError as e:
+        why = e.strerror or str(e)
+        raise Unavailable(
+            S("The server can't write to {path} ({why}); give it a --data that it can.", path=str(data), why=why)
+        ) from e
+    return lock
+
+
 def _listen(port: int) -> socket.socket:
+    """Bound and listening: whoever reads server.json may connect at once."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen(128)
     except OSError as e:
         listener.close()
         why = e.strerror or str(e)
