@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
@@ -12,6 +13,8 @@ from cluster.agents.record import Process
 MARK = "HELMSMAN_WORK"
 """The variable that every process of a piece of work carries: the directory of its record."""
 
+_START_TICKS = 19
+"""Field 22 of /proc/PID/stat, counted after the name."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -28,8 +31,13 @@ def die_with_parent() -> None:
 
 
 def identify(pid: int) -> Process:
-    """The process by number and start time."""
-    return Process(pid, psutil.Process(pid).create_time())
+    """The process by number and start. Raises ProcessLookupError when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError as e:
+        raise ProcessLookupError(pid) from e
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return Process(pid, f"{boot}:{stat.rpartition(')')[2].split()[_START_TICKS]}")
 
 
 def alive(process: Process | None) -> bool:
@@ -37,9 +45,8 @@ def alive(process: Process | None) -> bool:
     if process is None:
         return False
     try:
-        found = psutil.Process(process.pid)
-        return abs(found.create_time() - process.started) < 1 and found.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
+        return identify(process.pid) == process and _lives(psutil.Process(process.pid))
+    except (ProcessLookupError, psutil.NoSuchProcess):
         return False
 
 

@@ -62,8 +62,8 @@ class Status:
     state: State
     at: str
     pid: int | None = None
-    started: float | None = None
-    """Start time of `pid`, so that a reused number is not taken for it."""
+    begun: str | None = None
+    """When the command started."""
     exit_code: int | None = None
     """As a shell says it: 128 + n for signal n."""
     why: Why = ""
@@ -76,10 +76,10 @@ class Status:
 
 @dataclass(frozen=True)
 class Process:
-    """A process by number and start time."""
+    """A process by number and start: boot and clock ticks since then, which setting the clock does not move."""
 
     pid: int
-    started: float
+    started: str
 
 
 @dataclass(frozen=True)

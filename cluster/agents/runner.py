@@ -305,8 +305,8 @@ def _reports(item: Item) -> list[WorkReport]:
     if status is None:
         return []
     reports = [_report(item, status.state, datetime.fromisoformat(status.at), status.exit_code)]
-    if item.ended and status.started is not None and item.known.state != "running":
-        reports.insert(0, _report(item, "running", datetime.fromtimestamp(status.started, UTC), None))
+    if item.ended and status.begun is not None and item.known.state != "running":
+        reports.insert(0, _report(item, "running", datetime.fromisoformat(status.begun), None))
     reports[-1].detail = detail(status, item.spec)
     return reports
 

@@ -61,16 +61,16 @@ def _run(record: Record, spec: Spec) -> Status:
         fence.close()
         return Status("exited", now(), exit_code=127, why="no_start", words=_plainly(e))
     pid = child.pid if child else os.getpid()
-    started = processes.identify(pid).started
+    begun = now()
     with contextlib.suppress(OSError):
-        record.put(Status("running", now(), pid, started))
+        record.put(Status("running", begun, pid, begun))
     watch = Watch(record, spec, fence, child.pid if child else None)
     watch.until_ended()
     watch.clear()
     fence.close()
     if child:
         child.returncode = watch.exit_code
-    return Status("exited", now(), pid, started, watch.exit_code, watch.why)
+    return Status("exited", now(), pid, begun, watch.exit_code, watch.why)
 
 
 def _start(record: Record, spec: Spec, fence: isolation.Isolation) -> "subprocess.Popen[bytes] | None":
