@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from helmsman import questions, replies
 from helmsman.checkpoints import prune
 from helmsman.conversation import ThreadInfo
 from helmsman.errors import Busy, HelmsmanError, Stale
-from helmsman.events import Answered, Decision, Event, Happening, TurnEnded, UserSaid
+from helmsman.events import Answered, Decision, Event, TurnEnded, UserSaid
 from helmsman.kit import Kit, Opened
 from helmsman.turn import Asking, Exchange, Given, Language, Picked, Step, Turn
 from tools.words import say
@@ -193,6 +194,10 @@ class Session:
             state = await running
         except (HelmsmanError, ClusterError) as e:
             await self._break_off(e.sentence, started)
+        except sqlite3.Error as e:
+            path = str(self._store.path)
+            sentence = S("Conversations can't be kept in {path} ({why}); look at its disk.", path=path, why=str(e))
+            await self._break_off(sentence, started)
         except asyncio.CancelledError:
             running.cancel()
             await asyncio.shield(self._store.release(self.thread))
@@ -218,11 +223,15 @@ class Session:
 
     async def _break_off(self, sentence: Sentence, started: float) -> None:
         """The turn cannot go on: say why, and what had happened."""
-        turn = await self._turn()
-        turn.outcome = "failed"
-        language = self._desk.language(turn.exchange.user)
-        await self._store.append(self.thread, Answered(text=say(sentence, language)), f"{turn.id}.answered")
-        await self._store.release(self.thread, _ended(turn, started), turn.id)
+        turn_id = (await self._store.state(self.thread)).turn or ""
+        turn = await self._turn(turn_id)
+        answer = Answered(text=say(sentence, turn.language if turn else "en"))
+        ended = TurnEnded(outcome="failed", latency_ms=_since(started))
+        if turn is not None:
+            turn.outcome = "failed"
+            ended = _ended(turn, started)
+        await self._store.append(self.thread, answer, f"{turn_id}.answered")
+        await self._store.release(self.thread, ended, turn_id)
 
     async def _beat(self, running: "asyncio.Future[Any]") -> None:
         """Keep the lease, and listen for a stop from any face. A lost lease ends the run: somebody else goes on."""
@@ -253,8 +262,8 @@ class Session:
             return
         await self._store.take(self.thread)
         snapshot = await self._desk.agent.aget_state(self._config)
-        turn = Turn.model_validate(snapshot.values["turn"]) if snapshot.values else None
-        if turn is None or turn.id != state.turn:
+        turn = await self._turn(state.turn)
+        if turn is None:
             await self._abandon(state.turn, "en")
         elif snapshot.interrupts:
             await self._recover_question(turn)
@@ -290,9 +299,11 @@ class Session:
     def _config(self) -> Any:
         return {"configurable": {"thread_id": self.thread}, "recursion_limit": 200}
 
-    async def _turn(self) -> Turn:
+    async def _turn(self, turn_id: str) -> Turn | None:
+        """As the checkpointer has it; None when it broke before it was written down."""
         snapshot = await self._desk.agent.aget_state(self._config)
-        return Turn.model_validate(snapshot.values["turn"])
+        turn = Turn.model_validate(snapshot.values["turn"]) if snapshot.values else None
+        return turn if turn is not None and turn.id == turn_id else None
 
 
 async def _wait(changed: asyncio.Event, seconds: float) -> None:
@@ -322,9 +333,12 @@ def _answer(turn: Turn, asking: Asking) -> None:
         turn.preset, turn.language = bool(calls), asking.language
 
 
-def _ended(turn: Turn, started: float) -> Happening:
-    latency = (time.monotonic() - started) * 1000
-    return TurnEnded(outcome=turn.outcome or "done", done=_done(turn), latency_ms=round(latency, 1))
+def _ended(turn: Turn, started: float) -> TurnEnded:
+    return TurnEnded(outcome=turn.outcome or "done", done=_done(turn), latency_ms=_since(started))
+
+
+def _since(started: float) -> float:
+    return round((time.monotonic() - started) * 1000, 1)
 
 
 def _done(turn: Turn) -> list[str]:

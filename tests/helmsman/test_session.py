@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from helmsman.errors import Busy, Stale
+from helmsman.errors import Busy, HelmsmanError, Stale
 from helmsman.events import Event
 from helmsman.models.scripted import Line, ScriptedModel, Wish
+from helmsman.store import Store
 
 
 def calls(*wishes: tuple[str, dict[str, str]]) -> Line:
@@ -302,6 +303,34 @@ async def test_what_is_kept_on_disk_stays_small(talk, tmp_path: Path) -> None:
     assert len([m for m in t.desk.model.seen[-1] if m.type == "human"]) <= 7
 
 
+async def test_a_full_disk_is_a_sentence_and_nothing_is_done(talk) -> None:
+    t = await talk(CORDON)
+    plain = t.desk.saver.aput
+
+    async def full(*args, **kwargs):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    t.desk.saver.aput = full
+    await t.say("close it")
+    assert "disk is full" in (await t.last("answered")).text
+    assert (await t.last("turn_ended")).outcome == "failed"
+    t.desk.saver.aput = plain
+    await t.say("close it")
+    assert t.toy.done == []
+
+
+@pytest.mark.parametrize("content", ["", "this is no database, whatever its name says" * 99])
+async def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "file" / "conversations.db"
+    if content:
+        path.parent.mkdir()
+        path.write_text(content)
+    else:
+        path.parent.touch()
+    with pytest.raises(HelmsmanError, match=r"conversations\.db"):
+        await Store.open(path)
+
+
 # ── threads ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -331,6 +360,7 @@ sys.path.insert(0, {tests!r})
 import conftest
 from helmsman.desk import open_desk
 from helmsman.models.scripted import Line, ScriptedModel, Wish
+from helmsman.store import Store
 from helmsman.settings import Settings
 from tools.registry import Registry
 
