@@ -7,8 +7,7 @@ import aiosqlite
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from cluster.models import S
-from helmsman.errors import HelmsmanError
+from helmsman.errors import unkept
 
 
 async def open_saver(path: Path) -> AsyncSqliteSaver:
@@ -23,13 +22,7 @@ async def open_saver(path: Path) -> AsyncSqliteSaver:
     except (OSError, sqlite3.Error) as e:
         if connection:
             await connection.close()
-        raise HelmsmanError(
-            S(
-                "The state of conversations can't be kept in {path} ({why}); look at its disk.",
-                path=str(path),
-                why=str(e),
-            )
-        ) from e
+        raise unkept(path, e) from e
     return saver
 
 

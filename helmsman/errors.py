@@ -1,6 +1,8 @@
 """Every error of the conversation. The sentence says what, where and what to do."""
 
-from cluster.sentence import Sentence
+from pathlib import Path
+
+from cluster.sentence import S, Sentence
 
 
 class HelmsmanError(Exception):
@@ -29,3 +31,15 @@ class BadConfig(HelmsmanError):
 
 class ModelUnavailable(HelmsmanError):
     """The language model doesn't answer (a dead endpoint, missing weights)."""
+
+
+def unkept(path: Path, error: Exception) -> HelmsmanError:
+    """Conversations cannot be written: a full or read-only disk, a broken file."""
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return HelmsmanError(
+        S(
+            "Conversations can't be kept in {path} ({why}). Free some space there or make it writable.",
+            path=str(path),
+            why=why,
+        )
+    )

@@ -21,7 +21,7 @@ from cluster.models import Names, S, Sentence
 from helmsman import questions, replies
 from helmsman.checkpoints import prune
 from helmsman.conversation import ThreadInfo
-from helmsman.errors import Busy, HelmsmanError, Stale
+from helmsman.errors import Busy, HelmsmanError, Stale, unkept
 from helmsman.events import Answered, Decision, Event, TurnEnded, UserSaid
 from helmsman.kit import Kit, Opened
 from helmsman.turn import Asking, Exchange, Given, Language, Picked, Step, Turn
@@ -195,9 +195,7 @@ class Session:
         except (HelmsmanError, ClusterError) as e:
             await self._break_off(e.sentence, started)
         except sqlite3.Error as e:
-            path = str(self._store.path)
-            sentence = S("Conversations can't be kept in {path} ({why}); look at its disk.", path=path, why=str(e))
-            await self._break_off(sentence, started)
+            await self._break_off(unkept(self._store.path, e).sentence, started)
         except asyncio.CancelledError:
             running.cancel()
             await asyncio.shield(self._store.release(self.thread))

@@ -24,7 +24,7 @@ import psutil
 from cluster.models import S
 from helmsman.approve import Rule
 from helmsman.conversation import ThreadInfo
-from helmsman.errors import Busy, HelmsmanError, Stale
+from helmsman.errors import Busy, Stale, unkept
 from helmsman.events import Decided, Event, Happening, happening
 from helmsman.kit import Opened
 from helmsman.turn import Given
@@ -342,11 +342,4 @@ def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as e:
-        why = str(e.strerror if isinstance(e, OSError) and e.strerror else e)
-        raise HelmsmanError(
-            S(
-                "Conversations can't be kept in {path} ({why}). Free some space there or make it writable.",
-                path=str(path),
-                why=why,
-            )
-        ) from e
+        raise unkept(path, e) from e
