@@ -39,6 +39,8 @@ LOST_AFTER = 30.0
 """Seconds of silence after which a node is lost: nothing new is placed on it."""
 GIVE_UP_AFTER = 300.0
 """Seconds of silence after which its sessions are lost too. An agent that comes back earlier goes on with them."""
+MOST_GAP = 64 * 2**20
+"""Bytes of output that may be missing before a chunk."""
 RANK_STATES = ("placed", "ordered", "preparing", "running", "exited")
 """Of one rank, in order; a report never leads back. `ordered`: its agent was told, and has not answered yet."""
 STARTING = (SessionState.SCHEDULED, SessionState.PREPARING)
@@ -283,7 +285,10 @@ class Agency:
         return self._core.data_dir / "logs" / session / f"{attempt}.{rank}.log"
 
     def write_log(self, chunk: LogChunk) -> None:
-        """Append what is new of the chunk; what is known already is cut, a gap is left for the agent to fill."""
+        """Append what is new of the chunk; what is known already is cut.
+
+        After a power cut the file may lack what its agent has put away as told: the gap is left empty in it.
+        """
         path = self.log_file(chunk.id.session, chunk.id.attempt, chunk.id.rank)
         try:
             data = base64.b64decode(chunk.data, validate=True)
@@ -293,6 +298,8 @@ class Agency:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("ab") as file:
                 known = file.seek(0, os.SEEK_END)
+                if known < chunk.offset <= known + MOST_GAP:
+                    known = file.truncate(chunk.offset)
                 if chunk.offset <= known:
                     file.write(data[known - chunk.offset :])
         except OSError as e:

@@ -1,13 +1,15 @@
 """What an operation means for everybody's sessions: the scheduler's plan before it against the plan after it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
+from typing import Literal
 
 from cluster.db.tables import SessionRow
-from cluster.models import Effect, Resources, User
+from cluster.models import Effect, Resources
 from cluster.scheduler import plan
-from cluster.scheduler.state import NodeView, Placement, Plan, Running, Snapshot
-from cluster.sentence import S
+from cluster.scheduler.state import Limit, NodeView, Placement, Plan, Request, Running, Snapshot
+from cluster.sentence import S, Sentence
 from cluster.units import human_duration
 
 MOST = 12
@@ -16,17 +18,22 @@ MOST = 12
 
 @dataclass(frozen=True)
 class People:
-    """Whose the sessions are: id -> (name, owner)."""
+    """Whose the live sessions are, and which of them the asking person may see."""
 
     sessions: Mapping[str, tuple[str, str]]
+    """Id -> (name, owner)."""
+    visible: Collection[str]
     asking: str
+
+    def effect(self, kind: Literal["sooner", "delayed"], ident: str, message: Sentence, stable: bool = True) -> Effect:
+        """On somebody's session; its owner is told when it isn't the asking person's own."""
+        name, owner = self.sessions[ident]
+        return Effect(
+            kind=kind, target=name, message=message, owner=owner if owner != self.asking else None, stable=stable
+        )
 
     def name(self, ident: str) -> str:
         return self.sessions[ident][0]
-
-    def owner(self, ident: str) -> str | None:
-        owner = self.sessions[ident][1]
-        return owner if owner != self.asking else None
 
 
 def own(row: SessionRow, after: Plan, people: People) -> list[Effect]:
@@ -51,48 +58,47 @@ def _place(p: Placement) -> str:
 
 def others(before: Plan, after: Plan, people: People, mine: str | None) -> list[Effect]:
     """Who starts, or doesn't, because of it; and who waits longer or less."""
-    effects = []
+    touched: dict[str, Effect] = {}
     for ident in after.start:
         if ident not in before.start and ident != mine:
             where = ", ".join(p.node for p in after.start[ident])
             text = S("{name}, which waits, starts now on {where}.", name=people.name(ident), where=where)
-            effects.append(Effect(kind="sooner", target=people.name(ident), message=text, owner=people.owner(ident)))
+            touched[ident] = people.effect("sooner", ident, text)
     for ident in before.start:
         if ident not in after.start and ident in (*after.wait, *after.hold):
             text = S("{name}, which was about to start, waits longer.", name=people.name(ident))
-            effects.append(Effect(kind="delayed", target=people.name(ident), message=text, owner=people.owner(ident)))
-    effects += _estimates(before, after, people, mine)
-    return _bounded(effects)
+            touched[ident] = people.effect("delayed", ident, text)
+    return _told({**_estimates(before, after, people, mine), **touched}, people)
 
 
-def _estimates(before: Plan, after: Plan, people: People, mine: str | None) -> list[Effect]:
-    effects = []
+def _estimates(before: Plan, after: Plan, people: People, mine: str | None) -> dict[str, Effect]:
+    touched: dict[str, Effect] = {}
     for ident, then in before.estimated.items():
         now = after.estimated.get(ident)
         if now is None or ident == mine or abs((now - then).total_seconds()) < 60:
             continue
-        by = human_duration(abs((now - then).total_seconds()))
-        later = now > then
-        text = (
-            S("{name} waits about {by} longer.", name=people.name(ident), by=by)
-            if later
-            else S("{name} starts about {by} sooner.", name=people.name(ident), by=by)
-        )
-        kind = "delayed" if later else "sooner"
-        effects.append(
-            Effect(kind=kind, target=people.name(ident), message=text, owner=people.owner(ident), stable=False)
-        )
-    return effects
+        name, by = people.name(ident), human_duration(abs((now - then).total_seconds()))
+        if now > then:
+            text = S("{name} waits about {by} longer.", name=name, by=by)
+            touched[ident] = people.effect("delayed", ident, text, stable=False)
+        else:
+            text = S("{name} starts about {by} sooner.", name=name, by=by)
+            touched[ident] = people.effect("sooner", ident, text, stable=False)
+    return touched
 
 
-def _bounded(effects: list[Effect]) -> list[Effect]:
-    if len(effects) <= MOST:
-        return effects
-    rest = len(effects) - MOST
-    more = Effect(
-        kind="changes", target="", message=S("{count} more waiting sessions are touched.", count=rest), stable=False
-    )
-    return [*effects[:MOST], more]
+def _told(touched: Mapping[str, Effect], people: People) -> list[Effect]:
+    """The effects one by one as far as the person may see them and as long as there are few; the rest is counted."""
+    visible = [effect for ident, effect in touched.items() if ident in people.visible]
+    hidden = len(touched) - len(visible)
+    told = visible if len(visible) <= MOST else visible[:MOST]
+    if len(told) < len(visible):
+        more = S("{count} more waiting sessions are touched.", count=len(visible) - len(told))
+        told = [*told, Effect(kind="changes", target="", message=more, stable=False)]
+    if hidden:
+        more = S("{count} waiting sessions of other projects are touched.", count=hidden)
+        told = [*told, Effect(kind="changes", target="", message=more, stable=False)]
+    return told
 
 
 def once_stopped(snapshot: Snapshot, earlier: set[str], stopping: set[str], now: Plan, people: People) -> list[Effect]:
@@ -103,13 +109,13 @@ def once_stopped(snapshot: Snapshot, earlier: set[str], stopping: set[str], now:
     if stopping <= earlier:
         return []
     anyway = plan(_after(snapshot, earlier)) if earlier else now
-    effects = []
+    touched: dict[str, Effect] = {}
     for ident, placements in plan(_after(snapshot, stopping)).start.items():
         if ident not in anyway.start:
             where = ", ".join(p.node for p in placements)
             text = S("{name}, which waits, starts on {where} once it is stopped.", name=people.name(ident), where=where)
-            effects.append(Effect(kind="sooner", target=people.name(ident), message=text, owner=people.owner(ident)))
-    return _bounded(effects)
+            touched[ident] = people.effect("sooner", ident, text)
+    return _told(touched, people)
 
 
 def _after(snapshot: Snapshot, gone: set[str]) -> Snapshot:
@@ -134,18 +140,53 @@ def _without(node: NodeView, freed: list[Running]) -> NodeView:
     )
 
 
-def quota_left(snapshot: Snapshot, after: Plan, user: User) -> Resources | None:
-    """What the person could still start; None without a quota. After a start that is what is left with it."""
-    limit = snapshot.user_limits.get(user.name)
-    if limit is None or limit.cpu is limit.memory is limit.gpu is None:
+def quota_left(snapshot: Snapshot, after: Plan, session: SessionRow) -> Resources | None:
+    """What the owner could still start in the session's project, once `after` is carried out; None without a quota.
+
+    The smaller of what user and project have left; of what neither limits, what is free on nodes in use.
+    """
+    limits = [
+        (snapshot.user_limits.get(session.user), lambda one: one.user == session.user),
+        (snapshot.project_limits.get(session.project), lambda one: one.project == session.project),
+    ]
+    left = [_left(limit, _used(snapshot, after, mine)) for limit, mine in limits if limit is not None]
+    left = [amounts for amounts in left if min(amounts) < inf]
+    if not left:
         return None
-    starting = [r for r in snapshot.pending if r.id in after.start and r.user == user.name]
-    used = [p for r in snapshot.running if r.user == user.name for p in r.placements]
-    cpu = sum(p.cpu for p in used) + sum(r.cpu for r in starting)
-    memory = sum(p.memory for p in used) + sum(r.memory for r in starting)
-    gpu = sum(sum(p.devices.values()) for p in used) + sum(r.gpu for r in starting)
-    return Resources(cpu=_left(limit.cpu, cpu), memory=int(_left(limit.memory, memory)), gpu=_left(limit.gpu, gpu))
+    cpu, memory, gpu = (min(amounts) for amounts in zip(*left, _free(snapshot, after), strict=True))
+    return Resources(cpu=cpu, memory=int(memory), gpu=gpu)
 
 
-def _left(limit: float | None, used: float) -> float:
-    return max(0.0, limit - used) if limit is not None else 0.0
+Amounts = tuple[float, float, float]
+"""Cores, bytes, devices."""
+
+
+def _used(snapshot: Snapshot, after: Plan, mine: Callable[[Running | Request], bool]) -> Amounts:
+    """What those that count as `mine` hold or are about to hold."""
+    held = [p for r in snapshot.running if mine(r) for p in r.placements]
+    return _sum([*held, *(p for r in snapshot.pending if mine(r) for p in after.start.get(r.id, ()))])
+
+
+def _sum(placements: Iterable[Placement]) -> Amounts:
+    held = list(placements)
+    return (
+        sum(p.cpu for p in held),
+        float(sum(p.memory for p in held)),
+        sum(sum(p.devices.values()) for p in held),
+    )
+
+
+def _left(limit: Limit, used: Amounts) -> Amounts:
+    caps = (limit.cpu, limit.memory, limit.gpu)
+    cpu, memory, gpu = (inf if cap is None else max(0.0, cap - held) for cap, held in zip(caps, used, strict=True))
+    return cpu, memory, gpu
+
+
+def _free(snapshot: Snapshot, after: Plan) -> Amounts:
+    nodes = [n for n in snapshot.nodes if n.schedulable]
+    cpu, memory, gpu = _sum(p for ranks in after.start.values() for p in ranks)
+    return (
+        max(0.0, sum(n.cpu_free for n in nodes) - cpu),
+        max(0.0, sum(n.memory_free for n in nodes) - memory),
+        max(0.0, sum(sum(n.devices) for n in nodes) - gpu),
+    )

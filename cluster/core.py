@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import select
 
-from cluster import consequences, records
+from cluster import access, consequences, records
 from cluster.agency import Agency
 from cluster.clock import Clock
 from cluster.consequences import People
@@ -74,7 +74,7 @@ class Core:
     @classmethod
     async def open(cls, path: Path, *, clock: Clock, data_dir: Path, name: str, simulated: bool = False) -> "Core":
         """Open or make the database at `path`; migrates it, and puts the folders in step with their rows."""
-        core = cls(await Database.open(path), clock, data_dir, name, simulated)
+        core = cls(await Database.open(path, durable=not simulated), clock, data_dir, name, simulated)
         (data_dir / "logs").mkdir(parents=True, exist_ok=True)
         if core.volumes is not None:
             async with core.db.read() as db:
@@ -190,7 +190,7 @@ class Core:
             dry_run=request.dry_run,
             effects=effects,
             warnings=done.warnings,
-            quota_left=consequences.quota_left(snapshot, after, tx.user) if done.session else None,
+            quota_left=consequences.quota_left(snapshot, after, done.session) if done.session else None,
             undo=done.undo,
             digest=_digest(request.operation, effects),
             session=session,
@@ -364,8 +364,9 @@ async def _journal(tx: Transaction, operation: Operation, done: Done) -> str:
 
 async def _people(tx: Transaction) -> People:
     live = SessionRow.state.in_([s.value for s in LIVE])
-    rows = await tx.db.execute(select(SessionRow.id, SessionRow.name, SessionRow.user).where(live))
-    return People({ident: (name, owner) for ident, name, owner in rows}, tx.user.name)
+    rows = (await tx.db.scalars(select(SessionRow).where(live))).all()
+    visible = {r.id for r in rows if access.sees(tx.user, r.user, r.project)}
+    return People({r.id: (r.name, r.user) for r in rows}, visible, tx.user.name)
 
 
 async def _stopping(tx: Transaction) -> set[str]:

@@ -153,7 +153,7 @@ class Reads:
             attempt = (await db.get_one(SessionRow, session.id)).attempt
         path = self._core.agents.log_file(session.id, attempt)
         data, end = await asyncio.to_thread(_read_log, path, tail, offset)
-        text = data.decode(errors="replace")
+        text = data.replace(b"\0", b"").decode(errors="replace")  # a gap, see `Agency.write_log`
         return LogPage(session=session.name, text=text, next_offset=end, finished=session.state in ENDED)
 
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────

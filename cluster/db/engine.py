@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from sqlalchemy import URL, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from cluster.errors import StorageFull, Unavailable
+from cluster.errors import ClusterError, StorageFull, Unavailable
 from cluster.sentence import S
 
-PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000")
+PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=10000")
 
 
 class Database:
@@ -29,10 +30,13 @@ class Database:
         self._writing = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path) -> "Database":
-        """Create or migrate the file at `path`, all or nothing; raises `Unavailable` when it can't be used."""
+    async def open(cls, path: Path, durable: bool = True) -> "Database":
+        """Create or migrate the file at `path`, all or nothing; raises `Unavailable` when it can't be used.
+
+        `durable`: a commit is on the disk when it returns. Without, what a power cut may undo is faster.
+        """
         engine = create_async_engine(URL.create("sqlite+aiosqlite", database=str(path)))
-        event.listen(engine.sync_engine, "connect", _prepare)
+        event.listen(engine.sync_engine, "connect", partial(_prepare, synchronous="FULL" if durable else "OFF"))
         try:
             await _bring_up(engine, path)
         except BaseException:
@@ -60,11 +64,22 @@ class Database:
                 await db.commit()
             except OperationalError as e:
                 await db.rollback()
-                if "disk is full" in str(e) or "disk I/O" in str(e):
-                    raise StorageFull(
-                        S("The disk of the cluster's database is full. Nothing was changed; free some space.")
-                    ) from e
-                raise
+                told = _told(e)
+                if told is None:
+                    raise
+                raise told from e
+
+
+def _told(e: OperationalError) -> ClusterError | None:
+    """What a person can do something about."""
+    why = str(e.orig)
+    if "disk is full" in why or "disk I/O" in why:
+        return StorageFull(S("The disk of the cluster's database is full. Nothing was changed; free some space."))
+    if "database is locked" in why:
+        return Unavailable(
+            S("Another program has had the cluster's database locked for 10 s. Nothing was changed; close it.")
+        )
+    return None
 
 
 async def _bring_up(engine: AsyncEngine, path: Path) -> None:
@@ -88,10 +103,10 @@ async def _bring_up(engine: AsyncEngine, path: Path) -> None:
         ) from e
 
 
-def _prepare(connection: Any, _record: Any) -> None:
+def _prepare(connection: Any, _record: Any, synchronous: str) -> None:
     connection.isolation_level = None  # we say BEGIN ourselves
     cursor = connection.cursor()
-    for pragma in PRAGMAS:
+    for pragma in (*PRAGMAS, f"synchronous={synchronous}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from cluster.api.problems import MOST_BODY
 from cluster.core import Core
 from cluster.db.engine import Database
+from cluster.db.tables import QuotaRow
 from cluster.errors import ClusterError, Unavailable
 from cluster.models import (
     Beat,
@@ -293,6 +294,29 @@ async def test_an_old_stop_does_not_colour_later_plans(lab: Lab) -> None:
     assert [e.target for e in plan.effects] == ["cats"]
 
 
+async def test_what_is_left_of_a_quota_is_the_least_of_what_binds(lab: Lab) -> None:
+    await lab.node("n1", cpu=8, gpus=8)
+    async with lab.core.db.write() as db:
+        db.add(QuotaRow(scope="user", name="ann", gpu=4))
+        db.add(QuotaRow(scope="project", name="red", gpu=6, cpu=100))
+    await lab.bob.execute(StartSession(command="b", gpu=3, cpu=2))
+    plan = await lab.ann.preview(StartSession(command="a", gpu=1, cpu=2))
+    assert plan.quota_left is not None
+    assert (plan.quota_left.gpu, plan.quota_left.cpu) == (2, 4)  # project: 6 - 3 - 1; nobody's limit: what is free
+    assert (await lab.eve.preview(StartSession(command="e"))).quota_left is None
+
+
+async def test_a_plan_does_not_tell_the_names_of_sessions_one_may_not_see(lab: Lab) -> None:
+    node = await lab.node("n1", cpu=1)
+    await lab.ann.execute(StartSession(command="x", name="holder"))
+    await node.obey()
+    await lab.eve.execute(StartSession(command="x", name="secret"))
+    plan = await lab.ann.preview(TerminateSessions(sessions=["holder"]))
+    assert "secret" not in plan.model_dump_json()
+    assert told(plan)[-1] == "1 waiting sessions of other projects are touched."
+    assert "secret" in (await lab.boss.preview(TerminateSessions(sessions=["holder"]))).model_dump_json()
+
+
 async def test_a_dependency_that_failed_already_is_refused(lab: Lab) -> None:
     node = await lab.node("n1")
     await lab.ann.execute(StartSession(command="bad", name="bad"))
@@ -343,6 +367,16 @@ async def test_a_route_that_does_not_exist_is_a_problem_document(lab: Lab) -> No
         reply = await http.request(method, path)
         assert reply.headers["content-type"] == "application/problem+json"
         assert reply.json()["sentence"]["text"]
+
+
+async def test_output_goes_on_after_a_gap_that_a_power_cut_left(lab: Lab) -> None:
+    node = await lab.node("n1")
+    await lab.ann.execute(StartSession(command="job"))
+    work = (await node.obey()).start[0].id
+    for offset, data in ((0, b"one\n"), (1000, b"two\n"), (996, b"xxx\ntwo\n")):
+        chunk = LogChunk(id=work, offset=offset, data=base64.b64encode(data).decode())
+        await lab.core.agents.beat("n1", Beat(running=node.running, logs=[chunk]))
+    assert (await lab.ann.logs("job")).text == "one\ntwo\n"
 
 
 async def test_reading_on_never_cuts_a_character_in_two(lab: Lab) -> None:
