@@ -86,7 +86,7 @@ async def _bring_up(engine: AsyncEngine, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         async with engine.begin() as connection:
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")  # a migration that is killed leaves nothing behind
             await connection.run_sync(migrate)
     except CommandError as e:
         raise Unavailable(

@@ -8,7 +8,6 @@ context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=Base.metadata,
     render_as_batch=True,
-    transactional_ddl=True,  # SQLite can, and a migration that was killed must leave nothing behind
 )
 with context.begin_transaction():
     context.run_migrations()
