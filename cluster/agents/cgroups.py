@@ -1,11 +1,13 @@
 """Control groups of both versions: one group per piece of work, under the agent's own group."""
 
 import contextlib
+import time
 from pathlib import Path
 from typing import Protocol
 
 _PERIOD = 100_000
 _MOST_PROCESSES = 16_384
+_TRIES, _MOMENT = 10, 0.02
 
 
 class Groups(Protocol):
@@ -115,6 +117,13 @@ def _count(path: Path, key: str) -> int:
 
 
 def _remove(group: Path) -> None:
-    """A group that still holds a dying process stays; it weighs nothing and the next agent's start looks again."""
-    with contextlib.suppress(OSError):
-        group.rmdir()
+    """The kernel needs a moment to let go of a process that has just died; a group that stays empty weighs nothing."""
+    for _ in range(_TRIES):
+        try:
+            group.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            time.sleep(_MOMENT)
+        else:
+            return

@@ -236,7 +236,9 @@ class Runner:
             if not self._fence_older(item) and time.monotonic() - item.started_at > _RETRY:
                 self._supervise(item)
             return
-        processes.send(processes.marked(item.spec.home), signal.SIGKILL)
+        if left := processes.marked(item.spec.home):
+            processes.send(left, signal.SIGKILL)
+            return
         isolation.KINDS[item.spec.isolation](item.spec).close()
         item.status = Status("lost", now(), why="vanished")
         item.record.put(item.status)

@@ -370,7 +370,10 @@ def test_a_killed_supervisor_leaves_nothing_running_and_its_work_is_lost_not_rep
     end = ended(runner)
     assert (end.state, end.exit_code) == ("lost", None)
     assert "supervisor was killed" in str(end.detail)
-    until(lambda: family(runner) == [])
+    assert family(runner) == []
+    spec = record(runner).spec
+    assert spec
+    assert list(Path("/sys/fs/cgroup").glob(f"**/helmsman-{spec.unique}")) == []
     runner.accept(work("echo up; setsid sleep 300 & sleep 301"))
     assert output(runner) == "up\n"
 
