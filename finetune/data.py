@@ -67,7 +67,7 @@ class Generator:
         realised = realise(dialogue, self.names, rng)
         last = rng.randrange(len(realised.turns)) if rng.random() < 0.3 else len(realised.turns) - 1
         example = _cut(realised, last)
-        return self._with_past(example, rng) if len(example.turns) == 1 and rng.random() < 0.1 else example
+        return self._with_past(example, rng) if len(example.turns) == 1 and rng.random() < 0.07 else example
 
     def _with_past(self, example: Example, rng: Random) -> Example:
         """The same request after one or two others that have nothing to do with it."""
@@ -136,8 +136,10 @@ def _usable(dialogue: Dialogue, names: Names) -> bool:
 def _weight(dialogue: Dialogue) -> float:
     last = dialogue.requests[-1]
     weight = 1.0
-    if last.tools[0] in PSEUDO_CALLS or len(dialogue.requests) > 1 or len(last.tools) > 1:
-        weight = 2.2
+    if last.tools[0] in PSEUDO_CALLS:
+        weight = 3.5
+    elif len(dialogue.requests) > 1 or len(last.tools) > 1:
+        weight = 2.0
     if set(last.tools) & CORE:
-        weight *= 2.0
-    return weight * (2.0 if dialogue.hand.startswith("own") else 1.0)
+        weight *= 3.5
+    return weight * (1.5 if dialogue.hand.startswith("own") else 1.0)

@@ -37,12 +37,19 @@ def export(trained: Path, out: Path, precision: str = "fp32") -> None:
     """Writes the Hugging Face folder `trained` into `out` in both forms; `precision` is that of the ONNX form."""
     out.mkdir(parents=True, exist_ok=True)
     model = GemmaForCausalLM.from_pretrained(trained, dtype=torch.float32)
+    with tempfile.TemporaryDirectory() as scratch:
+        exact, built = Path(scratch) / "exact", Path(scratch) / "built"
+        model.save_pretrained(exact)
+        _add_tokenizer(trained, exact)
+        _to_onnx(exact, built, precision)
+        _keep(built, out / "onnx")
     model.bfloat16().save_pretrained(out, max_shard_size="15MB")
+    _add_tokenizer(trained, out)
+
+
+def _add_tokenizer(trained: Path, out: Path) -> None:
     shutil.copy(trained / "tokenizer.json", out / "tokenizer.json")
     (out / "tokenizer_config.json").write_text(json.dumps(_TOKENIZER, indent=1) + "\n")
-    with tempfile.TemporaryDirectory() as scratch:
-        _to_onnx(out, Path(scratch), precision)
-        _keep(Path(scratch), out / "onnx")
 
 
 def _to_onnx(model: Path, scratch: Path, precision: str) -> None:

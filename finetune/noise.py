@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from random import Random
 
 from finetune.stock import stock
@@ -20,7 +22,7 @@ def noisy(segments: list[Segment], lang: str, rng: Random) -> list[Segment]:
         out = [*_without_stop(out), Segment(rng.choice(stock().manners.after[key]))]
     elif rng.random() < 0.3:
         out = _without_stop(out)
-    if rng.random() < 0.2:
+    if rng.random() < 0.5:
         out = _swapped(out, key, rng)
     if rng.random() < (0.3 if key == "en" else 0.1):
         out = _literals(out, str.lower)
@@ -50,17 +52,21 @@ def _without_stop(segments: list[Segment]) -> list[Segment]:
 
 
 def _swapped(segments: list[Segment], key: str, rng: Random) -> list[Segment]:
-    swaps = rng.sample(stock().manners.swaps[key], 6)
-    out = []
-    for s in segments:
-        text = s.text
-        if not s.mark:
-            for old, new in swaps:
-                if old in text:
-                    text = text.replace(old, new)
-                    break
-        out.append(replace(s, text=text))
-    return out
+    """One or two words exchanged for others that mean about the same."""
+    literal = " ".join(s.text for s in segments if not s.mark)
+    lower = literal.lower()
+    fitting = [(pattern, new) for old, pattern, new in _swaps(key) if old in lower and pattern.search(literal)]
+    for pattern, new in rng.sample(fitting, min(len(fitting), rng.choice([1, 1, 2]))):
+        segments = _literals(segments, lambda text, p=pattern, n=new: p.sub(n, text, count=1))  # type: ignore[misc]
+    return segments
+
+
+@cache
+def _swaps(key: str) -> list[tuple[str, re.Pattern[str], str]]:
+    """English words whole and in any case; Korean stems wherever they stand, since endings follow them."""
+    edge = r"\b" if key == "en" else ""
+    pairs = stock().manners.swaps[key]
+    return [(old.lower(), re.compile(rf"(?i){edge}{re.escape(old)}{edge}"), new) for old, new in pairs]
 
 
 def _spacing(segments: list[Segment], rng: Random) -> list[Segment]:

@@ -10,8 +10,12 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import argparse
+import copy
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,7 @@ class Recipe:
     hidden: int = 256
     layers: int = 6
     inner: int = 768
+    head: int = 64
     tokens: int = 5120
     matrix_rate: float = 0.006
     other_rate: float = 0.003
@@ -43,6 +48,7 @@ class Recipe:
     seed: int = 1
     threads: int = 2
     save_every: float = 4.0
+    warmup: int = 100
 
 
 @dataclass
@@ -63,59 +69,82 @@ class Run:
         self.progress = Progress()
         self.checkpoint = recipe.out / "checkpoint.pt"
         torch.manual_seed(recipe.seed)
-        torch.set_num_threads(recipe.threads)
+        torch.set_num_threads(1)
+        self.workers = ThreadPoolExecutor(recipe.threads, initializer=torch.set_num_threads, initargs=(1,))
         self.codec = _codec(recipe.out)
         self.encoder = Encoder(self.codec)
         self.generator = Generator.training()
-        self.model = build(self.codec, recipe.hidden, recipe.layers, recipe.inner)
+        self.model = build(self.codec, recipe.hidden, recipe.layers, recipe.inner, recipe.head)
         self.optimizers = _optimizers(self.model, recipe)
         if self.checkpoint.exists():
             self._restore()
+        self.replicas = [self.model, *(_replica(self.model) for _ in range(recipe.threads - 1))]
 
     def train(self) -> None:
         """Until the minutes are over; then the model is saved in Hugging Face form."""
-        held = self._held_out()
         started, before, saved = time.monotonic(), self.progress.spent, 0.0
-        while self.progress.spent < self.recipe.minutes:
-            for batch in chunk(self.generator, self.encoder, self.recipe.seed, self.progress.chunk, self.recipe.tokens):
-                current = self._step(batch)
-                self.progress.spent = before + (time.monotonic() - started) / 60
-                if self.progress.step % 100 == 0:
-                    self._report(current)
-            self.progress.chunk += 1
+        for batches in self.batches():
+            current = self.step(batches)
+            self.progress.spent = before + (time.monotonic() - started) / 60
+            if self.progress.step % 100 == 0:
+                self._report(current)
             if self.progress.spent - saved > self.recipe.save_every:
                 saved = self.progress.spent
                 self._save()
-                print(f"held out: loss {self._held_out_loss(held):.4f}", flush=True)
+                print(f"held out: loss {self.held_out_loss():.4f}", flush=True)
         self._save()
-        print(f"end: held out: loss {self._held_out_loss(held):.4f}", flush=True)
+        print(f"end: held out: loss {self.held_out_loss():.4f}", flush=True)
 
-    def _step(self, batch: Batch) -> float:
+    def batches(self) -> Iterator[Sequence[Batch]]:
+        """Fresh batches, one for each worker, until the minutes are over."""
+        while True:
+            r = self.recipe
+            batches = chunk(self.generator, self.encoder, r.seed, self.progress.chunk, r.tokens // r.threads)
+            for i in range(0, len(batches) - r.threads + 1, r.threads):
+                if self.progress.spent >= r.minutes:
+                    return
+                yield batches[i : i + r.threads]
+            self.progress.chunk += 1
+
+    def step(self, batches: Sequence[Batch]) -> float:
+        """One step of the optimizers on one batch a worker; returns the mean loss before it."""
         self._set_rates()
-        self.model.train()
-        with torch.autocast("cpu", torch.bfloat16):
-            value = loss(self.model, batch, self.recipe.dropout)
-        torch.autograd.backward(value)
+        losses = list(self.workers.map(self._gradients, self.replicas, batches))
+        for replica in self.replicas[1:]:
+            for p, q in zip(self.model.parameters(), replica.parameters(), strict=True):
+                if p.grad is not None and q.grad is not None:
+                    p.grad += q.grad
+                q.grad = None
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+        list(self.workers.map(_apply, self.optimizers))
         self.progress.step += 1
-        self.progress.tokens += batch.ids.numel()
+        self.progress.tokens += sum(b.ids.numel() for b in batches)
+        return sum(losses) / len(losses)
+
+    def _gradients(self, replica: GemmaForCausalLM, batch: Batch) -> float:
+        replica.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            value = loss(replica, batch, self.recipe.dropout)
+        torch.autograd.backward(value / self.recipe.threads)
         return float(value.detach())
 
     def _set_rates(self) -> None:
         left = max(0.0, 1 - self.progress.spent / self.recipe.minutes)
-        scale = min(1.0, (self.progress.step + 1) / 100) * left
-        for optimizer, rate in zip(self.optimizers, (self.recipe.matrix_rate, self.recipe.other_rate), strict=True):
+        scale = min(1.0, (self.progress.step + 1) / self.recipe.warmup) * left
+        for optimizer in self.optimizers:
+            matrices = isinstance(optimizer, torch.optim.Muon)
             for group in optimizer.param_groups:
-                group["lr"] = rate * scale
+                group["lr"] = (self.recipe.matrix_rate if matrices else self.recipe.other_rate) * scale
 
-    def _held_out(self) -> list[Batch]:
+    @cached_property
+    def held_out(self) -> list[Batch]:
+        """Every turn of the held-out dialogues, as it was written."""
         dialogues = [d for d in read() if d.held_out]
         return list(batched(map(self.encoder, authored(dialogues, self.generator.names)), self.recipe.tokens))
 
-    def _held_out_loss(self, batches: list[Batch]) -> float:
+    def held_out_loss(self) -> float:
+        """The mean loss over the held-out dialogues."""
+        batches = self.held_out
         self.model.train(False)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             losses = [float(loss(self.model, b)) * float(b.weights.sum()) for b in batches]
@@ -160,29 +189,33 @@ def _optimizers(model: GemmaForCausalLM, recipe: Recipe) -> list[torch.optim.Opt
     """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
     inner = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     other = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
+    shares = [inner[i :: recipe.threads] for i in range(recipe.threads)]
     return [
-        torch.optim.Muon(inner, lr=recipe.matrix_rate, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(other, lr=recipe.other_rate, betas=(0.9, 0.98), weight_decay=0.01),
+        *(torch.optim.Muon(s, lr=0.0, weight_decay=0.1, adjust_lr_fn="match_rms_adamw") for s in shares),
+        torch.optim.AdamW(other, lr=0.0, betas=(0.9, 0.98), weight_decay=0.01),
     ]
+
+
+def _replica(model: GemmaForCausalLM) -> GemmaForCausalLM:
+    """The same weights in memory, with gradients of its own: so each worker runs on one core without waiting."""
+    twin = copy.deepcopy(model)
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        q.data = p.data
+    return twin
+
+
+def _apply(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def main() -> None:
     """Reads the recipe from the command line and trains."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder for tokenizer, checkpoints and the model")
-    for name, kind in (
-        ("minutes", float),
-        ("hidden", int),
-        ("layers", int),
-        ("inner", int),
-        ("tokens", int),
-        ("seed", int),
-        ("threads", int),
-        ("dropout", float),
-        ("matrix-rate", float),
-        ("other-rate", float),
-    ):
-        parser.add_argument(f"--{name}", type=kind, default=getattr(Recipe, name.replace("-", "_")))
+    for field in fields(Recipe):
+        if field.name != "out":
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=field.default)
     Run(Recipe(**vars(parser.parse_args()))).train()
 
 
