@@ -314,7 +314,7 @@ class StartSession(Model):
     type: SessionType = SessionType.INTERACTIVE
     command: str | None = None
     cpu: float | None = Field(default=None, gt=0, le=1_000_000)
-    """Totals over all nodes; the server's defaults when left out."""
+    """Totals over all nodes. Left out: one core a node, and memory in step with the cores."""
     memory: int | None = Field(default=None, gt=0, le=2**60)
     gpu: float | None = Field(default=None, ge=0, le=100_000)
     gpu_model: str | None = None

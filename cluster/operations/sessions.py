@@ -11,13 +11,14 @@ from cluster.db.tables import GroupRow, MemberRow, NodeRow, ProjectRow, SessionR
 from cluster.lifecycle import ENDED, HOLDING, LIVE, WAITING
 from cluster.models import Effect, Reason, SessionResult, SessionState, StartSession, TerminateSessions
 from cluster.scheduler import feasible
-from cluster.scheduler.state import Request
+from cluster.scheduler.state import Request, Snapshot
 from cluster.sentence import S, Sentence
 from cluster.transaction import Done, Refused, Transaction
 from cluster.units import human_duration, human_size
 
 DEFAULT_CPU = 1.0
-DEFAULT_MEMORY = 2**30
+LEAST_MEMORY = 2**30
+"""Bytes on each node of a session that does not say how much it needs, at least."""
 GRACE = 10.0
 
 
@@ -60,7 +61,7 @@ async def _row(tx: Transaction, op: StartSession) -> SessionRow:
         state=SessionState.PENDING.value,
         state_since=tx.now,
         cpu=op.cpu or DEFAULT_CPU * op.node_count,
-        memory=op.memory or DEFAULT_MEMORY * op.node_count,
+        memory=op.memory or 0,
         gpu=op.gpu or 0,
         gpu_model=op.gpu_model,
         node_count=op.node_count,
@@ -154,7 +155,10 @@ async def _fits_somewhere(tx: Transaction, row: SessionRow, fixed: bool) -> None
         raise Refused(Reason(code="not_found", message=message, candidates=list(groups)))
     snapshot = await records.snapshot(tx.db, tx.now)
     refusals: list[tuple[Reason, ...]] = []
+    unsaid = row.memory == 0
     for group in [row.resource_group] if fixed else await _by_preference(tx, row, list(groups)):
+        if unsaid:
+            row.memory = _share_of_memory(snapshot, group, row)
         reasons = feasible(snapshot, _request(row, group))
         if not reasons:
             row.resource_group = group
@@ -172,6 +176,12 @@ async def _by_preference(tx: Transaction, row: SessionRow, groups: list[str]) ->
     peopled = {n.resource_group for n in nodes}
     wants = row.gpu > 0
     return sorted((g for g in groups if g in peopled), key=lambda g: ((g in with_gpus) != wants, g != "default", g))
+
+
+def _share_of_memory(snapshot: Snapshot, group: str, row: SessionRow) -> int:
+    """Memory in step with the cores asked for, as the group's leanest node has it; whole GiB."""
+    per_core = min((n.memory / n.cpu for n in snapshot.nodes if n.group == group and n.cpu), default=0)
+    return max(LEAST_MEMORY * row.node_count, int(per_core * row.cpu) // 2**30 * 2**30)
 
 
 def _shortfall(reasons: tuple[Reason, ...]) -> float:

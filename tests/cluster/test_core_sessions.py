@@ -283,7 +283,7 @@ async def test_draining_stops_what_runs_and_says_whose_it_is(lab: Lab) -> None:
     preview = await lab.boss.preview(DrainNode(node="n1", reason="new fan", grace=60))
     assert told(preview)[:2] == [
         "n1 takes no new sessions and is emptied.",
-        "job is stopped; it gives back 1 CPU, 1 GiB.",
+        "job is stopped; it gives back 1 CPU, 8 GiB.",
     ]
     assert preview.effects[1].owner == "ann"
     await lab.boss.execute(DrainNode(node="n1", reason="new fan", grace=60))
@@ -381,6 +381,16 @@ async def test_interrupted_states_do_not_last(lab: Lab) -> None:
         await node.beat()
     stuck = await lab.ann.session("job")
     assert (stuck.state, stuck.result) == (SessionState.ERROR, SessionResult.FAILURE)
+
+
+async def test_memory_that_nobody_asked_for_follows_the_cores(lab: Lab) -> None:
+    await lab.node("lean", cpu=8, memory=16 * GIB)
+    await lab.node("fat", cpu=8, memory=64 * GIB)
+    told_nothing = await lab.ann.execute(StartSession(command="a"))
+    three_cores = await lab.ann.execute(StartSession(command="b", cpu=3))
+    told = await lab.ann.execute(StartSession(command="c", cpu=3, memory=GIB))
+    memory = [o.session.resources.memory // GIB for o in (told_nothing, three_cores, told) if o.session]
+    assert memory == [2, 6, 1]
 
 
 @pytest.mark.parametrize("ref", ["job", "by id"])
