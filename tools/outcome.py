@@ -58,7 +58,7 @@ def result(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome) -> R
         return refusal(ctx, outcome.refused)
     answer = ctx.say(tool.done(ctx, args, outcome))
     lines = [told(ctx, e.message) for e in outcome.effects[:SHOWN_EFFECTS]]
-    undo = [ctx.say(S("Undo: {how}", how=told(ctx, outcome.undo)))] if outcome.undo else []
+    undo = [ctx.say(S("To put it back: {how}", how=told(ctx, outcome.undo)))] if outcome.undo else []
     rows = _rows(tool, args, outcome)
     return Result(
         status="done",

@@ -234,7 +234,7 @@ async def stop(tx: Transaction, row: SessionRow, grace: float, done: Done) -> No
         await tx.move(row, SessionState.CANCELLED)
         message = S("{name} is taken out of the queue.", name=row.name)
     elif row.state in HOLDING:
-        message = S("{name} is stopped; it gives back {what}.", name=row.name, what=await _held(tx, row))
+        message = _gives_back(row)
         done.warnings.append(_loss(row, tx))
         row.grace = grace
         await _let_go(tx, row)
@@ -261,9 +261,17 @@ def _loss(row: SessionRow, tx: Transaction) -> Sentence:
     )
 
 
-async def _held(tx: Transaction, row: SessionRow) -> str:
-    gpu = f"{row.gpu:g} GPU, " if row.gpu else ""
-    return f"{gpu}{row.cpu:g} CPU, {human_size(row.memory)}"
+def _gives_back(row: SessionRow) -> Sentence:
+    memory = human_size(row.memory)
+    if not row.gpu:
+        return S("{name} is stopped; it gives back {cpu:g} CPU, {memory}.", name=row.name, cpu=row.cpu, memory=memory)
+    return S(
+        "{name} is stopped; it gives back {gpu:g} GPU, {cpu:g} CPU, {memory}.",
+        name=row.name,
+        gpu=row.gpu,
+        cpu=row.cpu,
+        memory=memory,
+    )
 
 
 async def _dependents(tx: Transaction, row: SessionRow) -> list[str]:

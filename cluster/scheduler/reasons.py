@@ -265,7 +265,9 @@ def _nowhere(room: Room, need: Need, eligible: Sequence[int]) -> list[Reason]:
 
 def _at_most(resource: str, asked: float, most: float, group: str, node: str) -> Reason:
     words = {"asked": amount(resource, asked), "available": amount(resource, most), "group": group, "node": node}
-    if resource == "gpu":
+    if resource == "gpu" and asked == 1:
+        message = S("1 GPU asked, at most {available} free on one node of {group} ({node}).", **words)
+    elif resource == "gpu":
         message = S("{asked} GPUs asked, at most {available} free on one node of {group} ({node}).", **words)
     elif resource == "cpu":
         message = S("{asked} cores asked, at most {available} free on one node of {group} ({node}).", **words)
