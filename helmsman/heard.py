@@ -1,7 +1,7 @@
 """A name that the person typed is the name that is meant: puts right what a small model has miscopied.
 
-Only where it is plain: the line holds the name of a thing that exists, no call uses it, and a call has for the same kind
-of thing a value that is nowhere in the line.
+Only where it is plain: the line holds the name of a thing that exists, no call uses it, and a call has for the same
+kind of thing a value that is nowhere in the line.
 """
 
 import re

@@ -18,7 +18,9 @@ async def cordon(tx: Transaction, op: CordonNode) -> Done:
         raise _already(row)
     running = await _sessions_on(tx, row)
     done = _changed(tx, row, NodeStatus.CORDONED, op.reason)
-    message = S("{node} takes no new sessions; those that run there go on ({count}).", node=row.name, count=len(running))
+    message = S(
+        "{node} takes no new sessions; those that run there go on ({count}).", node=row.name, count=len(running)
+    )
     done.effects.append(Effect(kind="changes", target=row.name, message=message))
     return done
 
