@@ -198,7 +198,7 @@ def _request(row: SessionRow, group: str) -> Request:
         submitted=row.submitted,
         cpu=row.cpu,
         memory=row.memory,
-        gpu=row.gpu,
+        gpu=f"{row.gpu:g}",
         node_count=row.node_count,
         gpu_model=row.gpu_model,
         priority=row.priority,
@@ -264,12 +264,14 @@ def _loss(row: SessionRow, tx: Transaction) -> Sentence:
 def _gives_back(row: SessionRow) -> Sentence:
     memory = human_size(row.memory)
     if not row.gpu:
-        return S("{name} is stopped; it gives back {cpu:g} CPU, {memory}.", name=row.name, cpu=row.cpu, memory=memory)
+        return S(
+            "{name} is stopped; it gives back {cpu} CPU, {memory}.", name=row.name, cpu=f"{row.cpu:g}", memory=memory
+        )
     return S(
-        "{name} is stopped; it gives back {gpu:g} GPU, {cpu:g} CPU, {memory}.",
+        "{name} is stopped; it gives back {gpu} GPU, {cpu} CPU, {memory}.",
         name=row.name,
-        gpu=row.gpu,
-        cpu=row.cpu,
+        gpu=f"{row.gpu:g}",
+        cpu=f"{row.cpu:g}",
         memory=memory,
     )
 
