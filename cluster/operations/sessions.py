@@ -198,7 +198,7 @@ def _request(row: SessionRow, group: str) -> Request:
         submitted=row.submitted,
         cpu=row.cpu,
         memory=row.memory,
-        gpu=f"{row.gpu:g}",
+        gpu=row.gpu,
         node_count=row.node_count,
         gpu_model=row.gpu_model,
         priority=row.priority,
