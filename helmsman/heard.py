@@ -1,4 +1,4 @@
-"""A name that the person typed is the name that is meant: puts right what a small model has miscopied.
+"""A name that the person typed is the name that is meant: puts right what a small model has miscopied or misplaced.
 
 Only where it is plain: the line holds the name of a thing that exists, no call uses it, and a call has for the same
 kind of thing a value that is nowhere in the line.
@@ -10,17 +10,52 @@ from typing import Any
 
 from cluster.models import Names
 from helmsman.turn import Call
+from tools.catalogue import catalogue
+from tools.linking.names import find
 
 ME = frozenset({"me", "my", "i", "mine", "myself", "나", "내", "저", "제", "본인"})
 """Ways to say oneself; they are no miscopied names."""
+_BESIDE = (
+    r"(?:\b(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|\d+(?:st|nd|rd|th))\s+{name})"
+    r"|(?:{name}\s*(?:#\s*)?\d+\s*(?:번|호기|호)?)"
+    r"|(?:{name}\s*(?:첫|두|세|네|다섯)\s*번째)"
+)
 
 
 def put_right(calls: Sequence[Call], line: str, names: Names) -> None:
-    """Exchange miscopied names in `calls` for those that `line` holds."""
-    for argument, known in _known(names).items():
+    """Exchange miscopied names in `calls` for those that `line` holds, and put misplaced ones where they belong."""
+    everything = _known(names)
+    for argument, known in everything.items():
         typed = [name for name in _in_order(known, line) if not any(_uses(call, argument, name) for call in calls)]
         for call in calls:
             _exchange(call.said, argument, line, typed)
+    for call in calls:
+        _widen(call.said, line, everything)
+        _rehome(call, everything)
+
+
+def _widen(said: dict[str, Any], line: str, everything: dict[str, list[str]]) -> None:
+    """Take in the ordinal beside a name that alone fits several: "the second a100 box", "a100 3번"."""
+    for argument in everything:
+        value = said.get(argument)
+        if isinstance(value, str) and len(find(value, everything[argument]).names) != 1:
+            beside = re.search(_BESIDE.format(name=re.escape(value)), line, re.IGNORECASE)
+            said[argument] = beside[0] if beside else value
+
+
+def _rehome(call: Call, everything: dict[str, list[str]]) -> None:
+    """A name that does not exist as what it is taken for, but as another thing that the tool asks for, moves there."""
+    tool = catalogue().get(call.tool)
+    takes = {a.name for a in tool.arguments if not a.required} if tool else set()
+    for argument in [a for a in takes if a in everything and isinstance(call.said.get(a), str)]:
+        value = call.said[argument]
+        if value.casefold() in ME or (found := find(value, everything[argument])).names or found.near[:1] == (value,):
+            continue
+        fits = [o for o in takes & everything.keys() if o not in call.said and find(value, everything[o]).names]
+        if len(fits) == 1:
+            call.said[fits[0]] = call.said.pop(argument)
+        elif value in [v for k, v in call.said.items() if k != argument]:
+            del call.said[argument]
 
 
 def _exchange(said: dict[str, Any], argument: str, line: str, typed: list[str]) -> None:

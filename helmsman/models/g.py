@@ -3,8 +3,9 @@
     prompt ─► [tool name] ─► grammar of that tool ─► arguments ─► another call, or the end
                  ▲ its probability is the answer's confidence
 
-The choice of a tool is free among the catalogue's; everything after it is held to the grammar of that tool. Tokens that
-the grammar leaves no choice about are appended together with the next free one, in one forward pass.
+The choice of a tool is free among the catalogue's, and shared with a second reader (`prior.py`); everything after it is
+held to the grammar of that tool. Tokens that the grammar leaves no choice about are appended together with the next free
+one, in one forward pass.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helmsman.models.grammar import MAX_CALLS, grammar
+from helmsman.models.prior import Prior
 from helmsman.prompts import PSEUDO_CALLS, Answer, Call, ResultRows, Turn
 from helmsman.prompts.codec import Codec
 from helmsman.prompts.dialect import END_CALL, END_TURN, START_CALL, parse, prompt
@@ -45,11 +47,12 @@ class Cancelled(Exception):
 class G:
     """The loaded model. `generate` may be called from any thread; one call runs at a time."""
 
-    def __init__(self, codec: Codec, model: onnxruntime_genai.Model) -> None:
+    def __init__(self, codec: Codec, model: onnxruntime_genai.Model, prior: Prior | None = None) -> None:
         import llguidance
 
         self.codec = codec
-        self._model = model
+        self.model = model
+        self.prior = prior
         self._lock = threading.Lock()
         self._guide = llguidance.LLTokenizer(codec.tokenizer.to_str(), eos_token=codec.id_of(END_TURN))
 
@@ -60,13 +63,13 @@ class G:
 
         if not (path / "onnx" / "genai_config.json").exists():
             raise FileNotFoundError(f"no model in {path}: it should hold tokenizer.json and a folder onnx")
-        return cls(Codec.load(path), onnxruntime_genai.Model(str(path / "onnx")))
+        return cls(Codec.load(path), onnxruntime_genai.Model(str(path / "onnx")), Prior.load(path))
 
     def generate(self, turns: Sequence[Turn], cancel: threading.Event | None = None) -> Answer:
         """The answer to the last turn. Raises `Cancelled` once `cancel` is set."""
         with self._lock:
             kept = _fitting(self.codec, turns)
-            return Decoding(OnnxReader(self._model), self.codec, self._guide, kept, cancel).run()
+            return Decoding(OnnxReader(self.model), self.codec, self._guide, kept, cancel, self.prior).run()
 
 
 def _fitting(codec: Codec, turns: Sequence[Turn]) -> list[Turn]:
@@ -114,6 +117,7 @@ class Decoding:
     guide: llguidance.LLTokenizer
     turns: list[Turn]
     cancel: threading.Event | None = None
+    prior: Prior | None = None
     ids: list[int] = field(default_factory=list)
     unseen: list[int] = field(default_factory=list)
     complete: int = 0
@@ -156,10 +160,12 @@ class Decoding:
     def _tool(self, first: bool) -> str:
         self._say(self.codec.id_of(START_CALL), self.codec.id_of("call:"))
         names = _choosable(first, self.spoken)
-        logits = self._logits()
         tokens = np.array([self.codec.id_of(name) for name in names])
-        best = int(np.argmax(logits[tokens]))
-        self.confidence *= float(1 / np.exp(logits - logits[tokens[best]]).sum())
+        scores = self._logits()[tokens]
+        if first and self.prior is not None:
+            scores = scores + self.prior.opinion(self.turns[-1].user, _tool_before(self.turns), names)
+        best = int(np.argmax(scores))
+        self.confidence *= float(1 / np.exp(scores - scores[best]).sum())
         self._say(int(tokens[best]))
         return names[best]
 
@@ -195,6 +201,11 @@ class Decoding:
         more, end = self.codec.id_of(START_CALL), self.codec.id_of(END_TURN)
         logits = self._logits()
         return bool(logits[more] > logits[end])
+
+
+def _tool_before(turns: Sequence[Turn]) -> str:
+    """The last tool of the turn before; nothing at the start of a conversation."""
+    return turns[-2].calls[-1].tool if len(turns) > 1 and turns[-2].calls else ""
 
 
 def _choosable(first: bool, spoken: str) -> list[str]:

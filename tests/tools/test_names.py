@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tools.linking.hangul import skeleton, sound
-from tools.linking.names import find, fold, near
+from tools.linking.names import Match, find, fold, near
 
 NODES = [
     *(f"a100-{i:02}" for i in range(1, 5)),
@@ -141,3 +141,15 @@ def test_whatever_is_found_exists(said: str, known: list[str]) -> None:
     assert set(found.names) <= set(known)
     assert set(found.near) <= set(known)
     assert set(near(said, known)) <= set(known)
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "meant"),
+    [
+        ("비전", ["vision", "speech", "bio"], "vision"),
+        ("비전 팀", ["vision", "speech", "bio"], "vision"),
+        ("다혜 노트북", ["notebook-dahye", "notebook-kim", "train-dahye"], "notebook-dahye"),
+    ],
+)
+def test_every_word_may_be_in_the_other_script_but_that_is_a_guess(said: str, known: list[str], meant: str) -> None:
+    assert find(said, known) == Match((meant,), sure=False)

@@ -183,6 +183,20 @@ def _sounding(said: str, known: Sequence[str]) -> list[str]:
     return whole or [n for n in known if heard & {sound(p) for p in pieces(n) if isinstance(p, str) and len(p) > 2}]
 
 
+def _each_heard(said: str, known: Sequence[str]) -> list[str]:
+    """Every word in the other script, in any order: "다혜 노트북" for notebook-dahye, 비전 for vision."""
+    words = [str(p) for p in _meaning(said)]
+    if not words or not all(has_hangul(w) for w in words):
+        return []
+    return [n for n in known if not has_hangul(n) and all(_has_sound(n, w) for w in words)]
+
+
+def _has_sound(name: str, word: str) -> bool:
+    bones = skeleton(word)
+    parts = [name, *(p for p in pieces(name) if isinstance(p, str) and len(p) > 2)]
+    return any(sound(word) == sound(p) or (len(bones) >= 3 and bones == skeleton(p)) for p in parts)
+
+
 def _heard(said: str) -> set[str]:
     """How it sounds, for a Korean full name also without the family name."""
     compact = said.replace(" ", "")
@@ -201,6 +215,7 @@ _WAYS: list[tuple[Callable[[str, Sequence[str]], list[str]], bool]] = [
     (_prefix, True),
     (_part, True),
     (_sounding, True),
+    (_each_heard, False),
     (_nth, False),
     (_more, False),
 ]
