@@ -42,6 +42,7 @@ format: setup-test  ## let ruff put the code in order
 g: setup-test  ## train the embedded model from nothing and put it into weights/g (G_MINUTES=70)
 	@$(PYTHON_) -m finetune.train --out $(G_RUN) --minutes $(G_MINUTES)
 	@$(PYTHON_) -m finetune.export $(G_RUN) weights/g
+	@$(PYTHON_) -m finetune.prior weights/g
 
 lock: setup-test  ## write requirements/*.txt anew from what is installed
 	@bash scripts/lock.sh

@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--trust", type=float, default=1.0)
     arguments = parser.parse_args()
     torch.manual_seed(1)
+    torch.set_num_threads(1)
     dialogues = read()
     model = train(list(rows([d for d in dialogues if not d.held_out])))
     held_out = list(rows([d for d in dialogues if d.held_out]))
