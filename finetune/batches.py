@@ -10,8 +10,8 @@ import torch
 
 from finetune.data import Example, Generator
 from helmsman.prompts import PSEUDO_CALLS
-from helmsman.prompts.codec import Codec
-from helmsman.prompts.dialect import END_TURN, START_CALL, Piece, answer, prompt
+from helmsman.prompts.codec import Codec, control_tokens
+from helmsman.prompts.dialect import END_TURN, PAD, START_CALL, Piece, answer, prompt
 from tools.catalogue import catalogue
 
 MAX_TOKENS = 384
@@ -19,6 +19,7 @@ _CHUNK = 512
 _VALUE_WEIGHT = 2.0
 _TOOL_WEIGHT = 6.0
 _TURN_WEIGHT = 2.0
+_BLOT = 1 / 12
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,27 @@ class Encoder:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self._tools = {codec.id_of(name) for name in (*catalogue(), *PSEUDO_CALLS)}
+        self._last_control = max(codec.id_of(token) for token in control_tokens())
+        self._blank = codec.id_of(PAD)
         self._turn = {codec.id_of(START_CALL), codec.id_of(END_TURN)}
 
-    def __call__(self, example: Example) -> Encoded:
+    def __call__(self, example: Example, rng: Random | None = None) -> Encoded:
+        """With `rng`, one word token in twelve of the prompt is blotted out, but none that the answer copies."""
         head = self.codec.encode(prompt(example.turns))
         ids, weights = list(head), []
         for piece in answer(example.answer):
             encoded = self.codec.encode([piece])
             ids += encoded
             weights += [self._weight(piece, i) for i in encoded]
+        if rng is not None:
+            self._blot(ids, len(head), rng)
         return Encoded(ids, len(head), weights)
+
+    def _blot(self, ids: list[int], start: int, rng: Random) -> None:
+        copied = set(ids[start:])
+        for i in range(start):
+            if ids[i] > self._last_control and ids[i] not in copied and rng.random() < _BLOT:
+                ids[i] = self._blank
 
     def _weight(self, piece: Piece, token: int) -> float:
         if not piece.control:
@@ -71,7 +83,7 @@ def chunk(generator: Generator, encoder: Encoder, seed: int, number: int, tokens
     A chunk is a matter of its seed and number alone, so that a run that was broken off goes on with fresh ones.
     """
     rng = Random(f"{seed}:{number}")
-    examples = [e for e in (encoder(generator.draw(rng)) for _ in range(_CHUNK)) if len(e.ids) <= MAX_TOKENS]
+    examples = [e for e in (encoder(generator.draw(rng), rng) for _ in range(_CHUNK)) if len(e.ids) <= MAX_TOKENS]
     batches = list(batched(examples, tokens))
     rng.shuffle(batches)
     return batches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import GemmaConfig, GemmaForCausalLM
 
 from finetune.batches import Batch
@@ -30,6 +31,20 @@ def build(codec: Codec, hidden: int = 256, layers: int = 6, inner: int = 768, he
     model = GemmaForCausalLM(config)
     model.set_attn_implementation("eager")
     return model
+
+
+def regularise(model: GemmaForCausalLM, dropout: float) -> None:
+    """Dropout behind every attention and every feed-forward layer, which Gemma has none of; active in training only."""
+
+    def attention(module: nn.Module, _: object, out: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (F.dropout(out[0], dropout, module.training), *out[1:])
+
+    def feed_forward(module: nn.Module, _: object, out: torch.Tensor) -> torch.Tensor:
+        return F.dropout(out, dropout, module.training)
+
+    for layer in model.model.layers:
+        layer.self_attn.register_forward_hook(attention)
+        layer.mlp.register_forward_hook(feed_forward)
 
 
 def loss(model: GemmaForCausalLM, batch: Batch, dropout: float = 0.0) -> torch.Tensor:

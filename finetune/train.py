@@ -26,7 +26,7 @@ from transformers import GemmaForCausalLM
 from finetune import tokenizer as own_tokenizer
 from finetune.batches import Batch, Encoder, batched, chunk
 from finetune.data import Generator, authored
-from finetune.model import build, loss
+from finetune.model import build, loss, regularise
 from finetune.utterances import read
 from helmsman.prompts.codec import Codec
 
@@ -44,7 +44,7 @@ class Recipe:
     tokens: int = 5120
     matrix_rate: float = 0.006
     other_rate: float = 0.003
-    dropout: float = 0.05
+    dropout: float = 0.1
     seed: int = 1
     threads: int = 2
     save_every: float = 4.0
@@ -75,6 +75,7 @@ class Run:
         self.encoder = Encoder(self.codec)
         self.generator = Generator.training()
         self.model = build(self.codec, recipe.hidden, recipe.layers, recipe.inner, recipe.head)
+        regularise(self.model, recipe.dropout)
         self.optimizers = _optimizers(self.model, recipe)
         if self.checkpoint.exists():
             self._restore()
