@@ -15,8 +15,7 @@ import torch
 from torch.nn import functional
 
 from finetune.utterances import Dialogue, read
-from helmsman.models.prior import FILE
-from helmsman.prompts.ngrams import BUCKETS, features
+from helmsman.prompts.ngrams import BUCKETS, FILE, features
 
 EPOCHS = 8
 BATCH = 64

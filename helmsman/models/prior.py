@@ -13,9 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from helmsman.prompts.ngrams import features
-
-FILE = "prior.npz"
+from helmsman.prompts.ngrams import FILE, features
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 import re
 import zlib
 
+FILE = "prior.npz"
+"""The second reader, beside G in its folder."""
 BUCKETS = 2**16
 """Features are hashed into so many."""
 CHARACTERS = range(1, 6)
