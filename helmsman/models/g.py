@@ -3,8 +3,8 @@
     prompt ─► [tool name] ─► grammar of that tool ─► arguments ─► another call, or the end
                  ▲ its probability is the answer's confidence
 
-The choice of a tool is free among the catalogue's, and shared with a second reader (`prior.py`); what follows is
-held to the grammar of that tool. Tokens that the grammar leaves no choice about are appended together with the next free
+The choice of a tool is free among the catalogue's, and shared with a second reader (`prior.py`); what follows is held
+to the grammar of that tool. Tokens that the grammar leaves no choice about are appended together with the next free
 one, in one forward pass.
 """
 
