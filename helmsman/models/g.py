@@ -170,30 +170,30 @@ class Decoding:
         return names[best]
 
     def _arguments(self, tool: str) -> bool:
-        """Says the arguments up to the end of the call. False when they would not end."""
+        """Says the arguments up to the end of the call. False when they would not end, or can't be said at all.
+
+        The latter is rare: where a name holds the name of a tool, the tokenizer has one control token for what the
+        grammar wants in letters.
+        """
         import llguidance
 
         source = llguidance.LLMatcher.grammar_from_lark(grammar(self.codec, tool, self.spoken))
         matcher = llguidance.LLMatcher(self.guide, source, log_level=0)
-        while not matcher.is_stopped():
+        while not matcher.is_stopped() and len(self.ids) <= MAX_ANSWER:
             token = self._next(matcher)
-            matcher.consume_token(token)
-            self._say(token)
-            if len(self.ids) > MAX_ANSWER:
+            if token is None or not matcher.consume_token(token):
                 return False
-        if matcher.is_error():
-            raise RuntimeError(f"the grammar of {tool} failed: {matcher.get_error()}")
-        return self.ids[-1] == self.codec.id_of(END_CALL)
+            self._say(token)
+        return not matcher.is_error() and self.ids[-1] == self.codec.id_of(END_CALL)
 
-    def _next(self, matcher: llguidance.LLMatcher) -> int:
+    def _next(self, matcher: llguidance.LLMatcher) -> int | None:
+        """The best token that the grammar allows; None when it allows none."""
         import llguidance.numpy
 
         llguidance.numpy.fill_next_token_bitmask(matcher, self.mask)
         allowed = np.flatnonzero(np.unpackbits(self.mask[0].view(np.uint8), bitorder="little"))
-        if len(allowed) == 0:
-            raise RuntimeError(f"the grammar leads nowhere: {matcher.get_error()}")
-        if len(allowed) == 1:
-            return int(allowed[0])
+        if len(allowed) <= 1:
+            return int(allowed[0]) if len(allowed) else None
         return int(allowed[np.argmax(self._logits()[allowed])])
 
     def _another(self) -> bool:
