@@ -43,8 +43,11 @@ def own(row: SessionRow, after: Plan, people: People) -> list[Effect]:
         message = S("{name} starts now on {where}.", name=row.name, where=where)
         return [Effect(kind="starts", target=row.name, message=message)]
     if reasons := after.hold.get(row.id):
-        return [Effect(kind="held", target=row.name, message=r.message) for r in reasons]
-    effects = [Effect(kind="waits", target=row.name, message=r.message) for r in after.wait.get(row.id, ())]
+        first = S("{name} does not start yet; it is held back.", name=row.name)
+        return [Effect(kind="held", target=row.name, message=m) for m in (first, *(r.message for r in reasons))]
+    first = S("{name} does not start yet; it waits.", name=row.name)
+    why = [r.message for r in after.wait.get(row.id, ())]
+    effects = [Effect(kind="waits", target=row.name, message=m) for m in (first, *why)]
     if start := after.estimated.get(row.id):
         text = S("It can start at {time}, if those before it end on time.", time=start.isoformat(timespec="minutes"))
         effects.append(Effect(kind="waits", target=row.name, message=text, stable=False))

@@ -115,7 +115,10 @@ async def test_a_waiting_session_is_explained_and_starts_when_there_is_room(lab:
     await lab.ann.execute(StartSession(command="one", gpu=2))
     await node.obey()
     waiting = await lab.bob.execute(StartSession(command="two", gpu=1))
-    assert [e.kind for e in waiting.effects] == ["waits"]
+    assert told(waiting) == [
+        "two does not start yet; it waits.",
+        "1 GPU asked, at most 0 free on one node of default (a100-01).",
+    ]
     explained = await lab.bob.explain("two")
     assert explained.reasons[0].code == "insufficient_resources"
     assert (explained.reasons[0].asked, explained.reasons[0].available) == (1, 0)
