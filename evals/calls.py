@@ -101,7 +101,7 @@ def judge(case: Case, turns: list[Turn], expected: list[CallRow], said: list[Cal
 def _same(said: CallRow, expected: CallRow) -> bool:
     if expected.tool in PSEUDO_CALLS:
         return all(said.arguments.get(k) == v for k, v in expected.arguments.items() if k == "for")
-    return _plain(said.arguments) == _plain(expected.arguments)
+    return bool(_plain(said.arguments) == _plain(expected.arguments))
 
 
 def _plain(value: Any) -> Any:

@@ -47,7 +47,7 @@ def decode(reader: Dice, turns: list[Turn]) -> list[Call]:
     return Decoding(reader, CODEC, GUIDE, turns).run().calls
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(seed=st.integers(0, 2**32), likes=st.lists(st.integers(0, 6000), max_size=40))
 def test_random_weights_say_valid_calls_only(seed: int, likes: list[int]) -> None:
     calls = decode(Dice(seed, likes), TURNS)
@@ -57,7 +57,7 @@ def test_random_weights_say_valid_calls_only(seed: int, likes: list[int]) -> Non
         check(call, said(TURNS))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(seed=st.integers(0, 2**32), line=st.text(min_size=1, max_size=60))
 def test_whatever_a_person_types(seed: int, line: str) -> None:
     turns = [Turn(line)]
