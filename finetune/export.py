@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "int8", "int4"])
+    parser.add_argument("--precision", default="int8", choices=["fp32", "int8", "int4"])
     given = parser.parse_args()
     export(given.run / "hf", given.out, given.precision)
 

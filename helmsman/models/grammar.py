@@ -14,7 +14,7 @@ from functools import cache
 from helmsman.prompts import PSEUDO_CALLS
 from helmsman.prompts.codec import Codec
 from helmsman.prompts.dialect import END_CALL, ESCAPE, Piece
-from helmsman.prompts.spans import FREE_NAMES, chunks
+from helmsman.prompts.spans import FREE_NAMES, LONG_NAMES, chunks
 from tools.catalogue import Argument, CatalogueTool, catalogue
 
 REFUSALS = ("out_of_scope", "unsafe", "injection", "other_system")
@@ -45,8 +45,14 @@ def grammar(codec: Codec, tool: str, spoken: str) -> str:
     One tool at a time: choosing among tools needs no grammar, and this one compiles in a millisecond. `spoken` is what
     names may be copied from.
     """
-    source = json.dumps({"substring_chunks": chunks(spoken)})
-    return f"{_frame(codec, tool)}{_TERMINALS}SPAN: %regex {source}\nSAID: SPAN & /(?s:.*[!-~\\p{{L}}\\p{{N}}].*)/\n"
+    copied = _copied("SAID", chunks(spoken)) + _copied("NAME", chunks(spoken, long=True))
+    return f"{_frame(codec, tool)}{_TERMINALS}{copied}"
+
+
+def _copied(terminal: str, pieces: list[str]) -> str:
+    """A run of whole pieces, with something visible in it."""
+    source = json.dumps({"substring_chunks": pieces})
+    return f"{terminal}_RUN: %regex {source}\n{terminal}: {terminal}_RUN & /(?s:.*[!-~\\p{{L}}\\p{{N}}].*)/\n"
 
 
 @cache
@@ -115,4 +121,4 @@ def _name(codec: Codec, tool: CatalogueTool, argument: Argument) -> str:
         return f"{ESCAPE} (SAID | SHORT) {ESCAPE}"
     if (tool.name, argument.name) == ("get_audit_log", "action"):
         return f"{ESCAPE} (SAID | {' | '.join(_literal(codec, name) for name in catalogue())}) {ESCAPE}"
-    return f"{ESCAPE} SAID {ESCAPE}"
+    return f"{ESCAPE} {'NAME' if argument.name in LONG_NAMES else 'SAID'} {ESCAPE}"

@@ -183,7 +183,7 @@ def _of_kind(argument: Argument, raw: str) -> Value:
     if argument.kind == "map":
         return dict(_pair(item) for item in items)
     if argument.kind == "list":
-        return items
+        return list(dict.fromkeys(items))
     if argument.kind == "bool":
         return raw == "true"
     if argument.kind == "integer":
