@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cluster.models import Names
+from helmsman.plainly import put_plain
 from helmsman.turn import Call
 from tools.catalogue import catalogue
 from tools.linking.names import find
@@ -30,6 +31,7 @@ def put_right(calls: Sequence[Call], line: str, names: Names) -> None:
         for call in calls:
             _exchange(call.said, argument, line, typed)
     for call in calls:
+        put_plain(call, line)
         _widen(call.said, line, everything)
         _rehome(call, everything)
 

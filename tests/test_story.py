@@ -35,13 +35,14 @@ class Chat:
     def __init__(self, home: Path, language: str) -> None:
         self.home = home
         (home / "project").mkdir(parents=True, exist_ok=True)
-        (home / "project" / "job.py").write_text(JOB)
+        (home / "project" / "counter.py").write_text(JOB)
         self.env = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(home),
             "LANG": language,
             "TERM": "xterm",
             "NO_COLOR": "1",
+            "HELMSMAN_MODEL_PATH": "/tmp/gx2",
             "PROMPT_TOOLKIT_NO_CPR": "1",
             **{f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("DATA", "STATE", "CONFIG", "CACHE")},
         }
@@ -61,11 +62,12 @@ class Chat:
 
     def plans(self, line: str, expect: str) -> None:
         """Type a request that needs a yes; a card comes that says so and has `expect` in it."""
-        card = self.says(line, r"╰─+╯")
+        card = self.says(line, r"╭[^╯]+╯").split("╭", 1)[1]
         assert re.search(expect, card, re.DOTALL), card
 
     def agrees(self, yes: str) -> None:
-        self.says(yes, "→ ")
+        self.child.send(yes + "\r")
+        self.sees("→ ")
 
     def until(self, true: Callable[[], object], seconds: float = 30) -> None:
         """Wait for something outside the screen, while what is on it is read on."""
@@ -80,7 +82,7 @@ class Chat:
         return [
             p
             for p in psutil.process_iter(["cmdline", "cwd"])
-            if p.info["cwd"] == here and "job.py" in (p.info["cmdline"] or [])
+            if p.info["cwd"] == here and "counter.py" in (p.info["cmdline"] or [])
         ]
 
     def job_process(self) -> psutil.Process:
@@ -141,28 +143,28 @@ class Telling:
 ENGLISH = Telling(
     locale="en_US.UTF-8",
     yes="yes",
-    start=("run `python job.py` with 1 core", r"job starts now on"),
-    log=("show me the log of job", r"ready"),
-    too_much=("run `python job.py` with {cores} cores", r"job-2 .*\n?.*cores? asked, at most"),
-    why=("why is job-2 pending?", r"cores? asked, at most"),
+    start=("run `python counter.py` with 1 core", r"counter starts now on"),
+    log=("show me the log of counter", r"ready"),
+    too_much=("run `python counter.py` with {cores} cores", r"counter-2.*cores? asked, at most"),
+    why=("why is counter-2 pending?", r"cores? asked, at most"),
     make=("create a folder called results", r"Folder results is made"),
     delete=("delete the folder results", r"goes to the trash"),
     undo=("undo that", r"is back in project"),
-    list=("list all sessions", r"job-2"),
-    stop=("stop the session job", r"what it has not saved is lost"),
+    list=("list all sessions", r"counter-2"),
+    stop=("stop the session counter", r"what it has not saved is lost"),
 )
 KOREAN = Telling(
     locale="ko_KR.UTF-8",
     yes="네",
-    start=("코어 1개로 `python job.py` 실행해줘", r"job.*시작"),
-    log=("job 로그 보여줘", r"ready"),
-    too_much=("코어 {cores}개로 `python job.py` 실행해줘", r"코어"),
-    why=("job-2 왜 대기 중이야?", r"코어"),
+    start=("코어 1개로 `python counter.py` 실행해줘", r"counter.*시작"),
+    log=("counter 로그 보여줘", r"ready"),
+    too_much=("코어 {cores}개로 `python counter.py` 실행해줘", r"코어"),
+    why=("counter-2 왜 대기 중이야?", r"코어"),
     make=("results 폴더 만들어줘", r"results"),
     delete=("results 폴더 삭제해줘", r"휴지통"),
     undo=("방금 거 되돌려줘", r"results"),
-    list=("세션 목록 보여줘", r"job-2"),
-    stop=("job 세션 종료해줘", r"저장"),
+    list=("세션 목록 보여줘", r"counter-2"),
+    stop=("counter 세션 종료해줘", r"저장"),
 )
 
 
