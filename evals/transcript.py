@@ -20,7 +20,7 @@ README = Path(__file__).parents[1] / "README.md"
 BEGIN = "<!-- transcript:"
 END = "<!-- end of transcript -->"
 LINES = (
-    "why is vit-large pending?",
+    "why is dpo-ko still waiting?",
     "cordon a100-03, bad fan",
     "yes",
     "undo that",

@@ -59,11 +59,12 @@ def result(ctx: Context, tool: OperationTool[A], args: A, outcome: Outcome) -> R
     answer = ctx.say(tool.done(ctx, args, outcome))
     lines = [told(ctx, e.message) for e in outcome.effects[:SHOWN_EFFECTS]]
     undo = [ctx.say(S("To put it back: {how}", how=told(ctx, outcome.undo)))] if outcome.undo else []
+    unsaid = [line for line in lines if line not in answer]
     rows = _rows(tool, args, outcome)
     return Result(
         status="done",
         data=_data(ctx, tool, outcome, lines),
-        view=Text(title=answer, text="\n".join([*lines, *_warnings(ctx, outcome), *undo]), tone="good"),
+        view=Text(title=answer, text="\n".join([*unsaid, *_warnings(ctx, outcome), *undo]), tone="good"),
         answer=answer,
         rows=rows,
         rows_of=tool.rows_of if rows else None,
