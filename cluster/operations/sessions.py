@@ -1,5 +1,6 @@
 """Starting and stopping sessions."""
 
+import math
 import re
 import secrets
 from pathlib import Path
@@ -185,7 +186,8 @@ def _share_of_memory(snapshot: Snapshot, group: str, row: SessionRow) -> int:
 
 
 def _shortfall(reasons: tuple[Reason, ...]) -> float:
-    return sum((r.asked or 0) - (r.available or 0) for r in reasons)
+    """How much is short; endless where it is not a matter of amounts, so that the nearest miss is told."""
+    return sum((r.asked or 0) - r.available if r.available is not None else math.inf for r in reasons)
 
 
 def _request(row: SessionRow, group: str) -> Request:

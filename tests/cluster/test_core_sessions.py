@@ -106,6 +106,19 @@ async def test_what_no_node_could_ever_hold_is_refused_with_the_best_node(lab: L
     assert (await lab.boss.audit()).total == 0
 
 
+async def test_of_several_groups_the_nearest_miss_is_told(lab: Lab) -> None:
+    from cluster.db.tables import GroupRow
+    from cluster.models import NodeInfo, Resources
+
+    async with lab.core.db.write() as db:
+        db.add(GroupRow(name="cpu-only"))
+    whole = Resources(cpu=64, memory=256 * GIB)
+    await lab.core.agents.register(NodeInfo(name="c1", capacity=whole, resource_group="cpu-only"))
+    await lab.node("a100-01", gpus=8)
+    outcome = await lab.ann.execute(StartSession(command="big", gpu=9))
+    assert "the largest node of default (a100-01) has 8" in str(outcome.refused[0].message)
+
+
 async def test_a_cluster_without_nodes_says_so(lab: Lab) -> None:
     assert why(await lab.ann.execute(StartSession(command="x"))) == [("no_alive_node", "The cluster has no node yet.")]
 
