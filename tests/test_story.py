@@ -42,7 +42,6 @@ class Chat:
             "LANG": language,
             "TERM": "xterm",
             "NO_COLOR": "1",
-            "HELMSMAN_MODEL_PATH": "/tmp/gx2",
             "PROMPT_TOOLKIT_NO_CPR": "1",
             **{f"XDG_{kind}_HOME": str(home / kind.lower()) for kind in ("DATA", "STATE", "CONFIG", "CACHE")},
         }
