@@ -38,6 +38,7 @@ from cluster.models import (
 from cluster.operations import apply, folders
 from cluster.operations.undo import audit_id
 from cluster.reads import Reads
+from cluster.scheduler import plan
 from cluster.scheduler.state import Plan
 from cluster.sentence import S
 from cluster.storage.volumes import Volumes
@@ -175,7 +176,7 @@ class Core:
     ) -> Outcome:
         await tx.db.flush()
         snapshot = await records.snapshot(tx.db, tx.now)
-        after = await tx.plan()
+        after = plan(snapshot)
         people = await _people(tx)
         effects = list(done.effects)
         if done.session is not None:

@@ -9,18 +9,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cluster.models import Names
-from helmsman.plainly import put_plain
+from helmsman.plainly import holds, put_plain
+from helmsman.prompts.ordinals import ENGLISH, KOREAN
 from helmsman.turn import Call
 from tools.catalogue import catalogue
-from tools.linking.names import find
+from tools.linking.names import find, is_oneself
 
-ME = frozenset({"me", "my", "i", "mine", "myself", "나", "내", "저", "제", "본인"})
-"""Ways to say oneself; they are no miscopied names."""
 _BESIDE = (
-    r"(?:\b(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|\d+(?:st|nd|rd|th))\s+{name})"
-    r"|(?:{name}\s*(?:#\s*)?\d+\s*(?:번|호기|호)?)"
-    r"|(?:{name}\s*(?:첫|두|세|네|다섯)\s*번째)"
+    rf"(?:\b(?:{'|'.join(ENGLISH)}|\d+(?:st|nd|rd|th))\s+NAME)"
+    r"|(?:NAME\s*(?:#\s*)?\d+\s*(?:번|호기|호)?)"
+    rf"|(?:NAME\s*(?:{'|'.join(KOREAN)})\s*번째)"
 )
+"""A name with its ordinal."""
 
 
 def put_right(calls: Sequence[Call], line: str, names: Names) -> None:
@@ -41,7 +41,7 @@ def _widen(said: dict[str, Any], line: str, everything: dict[str, list[str]]) ->
     for argument in everything:
         value = said.get(argument)
         if isinstance(value, str) and len(find(value, everything[argument]).names) != 1:
-            beside = re.search(_BESIDE.format(name=re.escape(value)), line, re.IGNORECASE)
+            beside = re.search(_BESIDE.replace("NAME", re.escape(value)), line, re.IGNORECASE)
             said[argument] = beside[0] if beside else value
 
 
@@ -51,7 +51,7 @@ def _rehome(call: Call, everything: dict[str, list[str]]) -> None:
     takes = {a.name for a in tool.arguments if not a.required} if tool else set()
     for argument in [a for a in takes if a in everything and isinstance(call.said.get(a), str)]:
         value = call.said[argument]
-        if value.casefold() in ME or (found := find(value, everything[argument])).names or found.near[:1] == (value,):
+        if is_oneself(value) or find(value, everything[argument]).names:
             continue
         fits = [o for o in takes & everything.keys() if o not in call.said and find(value, everything[o]).names]
         if len(fits) == 1:
@@ -69,16 +69,11 @@ def _exchange(said: dict[str, Any], argument: str, line: str, typed: list[str]) 
 
 
 def _is_strange(value: Any, line: str) -> bool:
-    return isinstance(value, str) and value.casefold() not in ME and not _holds(line, value)
-
-
-def _holds(line: str, name: str) -> bool:
-    """Whether the name stands in the line as a whole; Korean particles may follow at once."""
-    return re.search(rf"(?<![a-z0-9_.-]){re.escape(name.casefold())}(?![a-z0-9_-])", line.casefold()) is not None
+    return isinstance(value, str) and not is_oneself(value) and not holds(line, value)
 
 
 def _in_order(known: Iterable[str], line: str) -> list[str]:
-    held = {name for name in known if len(name) > 1 and _holds(line, name)}
+    held = {name for name in known if len(name) > 1 and holds(line, name)}
     return sorted(held, key=lambda name: line.casefold().index(name.casefold()))
 
 

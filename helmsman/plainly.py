@@ -27,12 +27,13 @@ def put_plain(call: Call, line: str) -> None:
     if call.tool == "start_session" and not _PER_NODE.search(line):
         _amounts(call, _without_command(call, line))
     name = call.said.get("name")
-    if call.tool in _NEW and isinstance(name, str) and not _stands_in(line, name):
+    if call.tool in _NEW and isinstance(name, str) and not holds(line, name):
         call.said["name"] = _new_name(line) or name
 
 
-def _stands_in(line: str, name: str) -> bool:
-    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![A-Za-z0-9_-])", line, re.IGNORECASE) is not None
+def holds(line: str, name: str) -> bool:
+    """Whether the name stands in the line as a whole; Korean particles may follow at once."""
+    return re.search(rf"(?<![a-z0-9_.-]){re.escape(name.casefold())}(?![a-z0-9_-])", line.casefold()) is not None
 
 
 def _without_command(call: Call, line: str) -> str:
@@ -44,7 +45,7 @@ def _without_command(call: Call, line: str) -> str:
 def _amounts(call: Call, line: str) -> None:
     for argument, pattern in _AMOUNTS.items():
         found = {number for pair in re.findall(pattern, line) for number in _some(pair)}
-        if len(found) == 1 and argument in (*call.said, "gpu", "cpu"):
+        if len(found) == 1 and (argument in call.said or argument != "memory"):  # "64g" alone may be something else
             number = found.pop()
             call.said[argument] = f"{number}g" if argument == "memory" else float(number)
 

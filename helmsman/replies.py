@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
+from helmsman.plainly import holds
+
 _YES = """
 y yes yeah yep yup ok okay okey sure fine go proceed confirm confirmed approve approved agreed absolutely please lgtm
 go ahead|do it|yes please|please do|sounds good|looks good|go for it|yes do it|yes go ahead|ok do it|ok go|that's right
@@ -83,5 +85,5 @@ def _within(line: str, choices: Sequence[str]) -> str | None:
     """A name inside a short line ("a100-02 please", "gpu-01을요"); None when it names none, or several."""
     if len(line.split()) > 6:
         return None
-    found = [c for c in choices if re.search(rf"(?<![a-z0-9_.-]){re.escape(normal(c))}(?![a-z0-9_-])", line)]
+    found = [c for c in choices if holds(line, normal(c))]
     return found[0] if len(found) == 1 else None

@@ -21,32 +21,12 @@ from tools.catalogue import catalogue
 from tools.kinds import Kind, Noun, Shape, shape_of
 from tools.linking.amounts import read_duration, read_size
 from tools.linking.enums import read_bool, read_choice
-from tools.linking.names import Match, find, fold, position
+from tools.linking.names import Match, find, fold, is_oneself, position
 from tools.linking.numbers import number, read_number
 from tools.linking.times import read_since, read_time
 from tools.outcome import failure, unfit
 from tools.questions import choices, unknown, which
 
-_ME = {
-    "me",
-    "my",
-    "mine",
-    "i",
-    "myself",
-    "self",
-    "나",
-    "내",
-    "내거",
-    "내꺼",
-    "나의",
-    "저",
-    "제",
-    "제거",
-    "저의",
-    "본인",
-    "나한테",
-    "내것",
-}
 _LIVE = {
     SessionState.HELD,
     SessionState.PENDING,
@@ -256,7 +236,7 @@ class _Linking:
     # ── names ────────────────────────────────────────────────────────────────────────────────────
 
     async def _name(self, argument: str, noun: Noun, said: str) -> str:
-        if noun == "user" and fold(said) in _ME:
+        if noun == "user" and is_oneself(said):
             return self._ctx.user
         if self._unheard(noun, said):
             self._names, self._fresh = await self._ctx.client.names(), True

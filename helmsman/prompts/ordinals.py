@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-_ENGLISH = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
-_KOREAN = ["첫", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열"]
+ENGLISH = ["first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"]
+KOREAN = ["첫", "두", "세", "네", "다섯", "여섯", "일곱", "여덟", "아홉", "열"]
 _KOREAN_SHORT = ["첫째", "둘째", "셋째", "넷째", "다섯째", "여섯째", "일곱째", "여덟째", "아홉째", "열째"]
 _COUNT = {"two": 2, "three": 3, "four": 4, "2": 2, "3": 3, "4": 4, "두": 2, "세": 3, "네": 4}
 _RUN = re.compile(
@@ -29,7 +29,7 @@ def pointed(line: str, count: int) -> list[int]:
         at_end = (match["from"] or match["ko"]).lower()[:2] in ("la", "bo", "마지", "끝에", "끝", "밑에", "밑")
         return [i for i in (range(count - how_many, count) if at_end else range(how_many)) if 0 <= i < count]
     found = {int(n) for m in (*_NUMBER.finditer(line), *_NTH.finditer(line)) for n in m.groups() if n}
-    for i, (english, korean, short) in enumerate(zip(_ENGLISH, _KOREAN, _KOREAN_SHORT, strict=True), 1):
+    for i, (english, korean, short) in enumerate(zip(ENGLISH, KOREAN, _KOREAN_SHORT, strict=True), 1):
         if re.search(rf"\b{english}\b(?! of all)|{korean} ?번째|{short}", line, re.IGNORECASE):
             found.add(i)
     if _LAST.search(line):

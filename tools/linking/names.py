@@ -46,6 +46,12 @@ _HONORIFIC = re.compile(
 _MODEL_PLURAL = re.compile(r"(?<=[a-z0-9])'s\b|(?<=\d)s\b")
 
 
+_ONESELF = {
+    "me", "my", "mine", "i", "myself", "self", "나", "내", "내거",
+    "내꺼", "나의", "저", "제", "제거", "저의", "본인", "나한테", "내것",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Match:
     """`names`: what fits (several: it could be any of them; none: see `near`). `sure` is False for a guess."""
@@ -72,6 +78,11 @@ def _guess(said: str, known: Sequence[str]) -> Match:
         if _clear(words, scored):
             return Match((scored[0][1],), sure=False)
     return Match(near=_nearest(scored))
+
+
+def is_oneself(said: str) -> bool:
+    """Whether the word stands for who says it: me, 내."""
+    return fold(said) in _ONESELF
 
 
 def position(said: str) -> int | None:
