@@ -3,9 +3,10 @@
 import math
 import re
 import secrets
+from datetime import datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from cluster import access, records
 from cluster.db.tables import GroupRow, MemberRow, NodeRow, ProjectRow, SessionRow
@@ -73,11 +74,19 @@ async def _row(tx: Transaction, op: StartSession) -> SessionRow:
         depends_on=depends,
         start_at=op.start_at,
         time_limit=op.time_limit,
-        submitted=tx.now,
+        submitted=await _in_turn(tx),
         attempt=0,
         grace=GRACE,
         reasons=[],
     )
+
+
+async def _in_turn(tx: Transaction) -> datetime:
+    """Now, or just behind those that came in the same instant: first come is first served, also when a clock stands."""
+    soon = tx.now + timedelta(seconds=1)
+    same = select(func.max(SessionRow.submitted)).where(SessionRow.submitted.between(tx.now, soon))
+    latest = await tx.db.scalar(same)
+    return tx.now if latest is None else latest + timedelta(microseconds=1)
 
 
 async def _dependency(tx: Transaction, ref: str) -> SessionRow:

@@ -106,6 +106,15 @@ async def test_what_no_node_could_ever_hold_is_refused_with_the_best_node(lab: L
     assert (await lab.boss.audit()).total == 0
 
 
+async def test_those_that_come_in_the_same_instant_are_served_as_they_came(lab: Lab) -> None:
+    await lab.node("n1", cpu=1)
+    names = [f"job-{i}" for i in range(12)]
+    for name in names:
+        await lab.ann.execute(StartSession(command="x", name=name))
+    assert [s.name for s in (await lab.ann.sessions()).items] == names
+    assert (await lab.ann.explain("job-11")).ahead[:3] == names[1:4]
+
+
 async def test_of_several_groups_the_nearest_miss_is_told(lab: Lab) -> None:
     from cluster.db.tables import GroupRow
     from cluster.models import NodeInfo, Resources
