@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, DateTime, Float, ForeignKey, Index, Integer, String, Text, TypeDecorator
+from sqlalchemy import JSON, Boolean, DateTime, Float, ForeignKey, Index, Integer, String, Text, TypeDecorator, false
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -52,6 +52,8 @@ class TokenRow(Base):
 class ProjectRow(Base):
     __tablename__ = "projects"
     name: Mapped[str] = mapped_column(String, primary_key=True)
+    cohort: Mapped[str | None] = mapped_column(String)
+    """Projects of one cohort lend each other what their quotas leave idle."""
 
 
 class MemberRow(Base):
@@ -71,6 +73,10 @@ class QuotaRow(Base):
     gpu: Mapped[float | None]
     storage: Mapped[int | None]
     sessions: Mapped[int | None]
+    borrow_cpu: Mapped[float | None]
+    """How much more than the limit may be borrowed of the cohort's idle rest; NULL is no limit."""
+    borrow_memory: Mapped[int | None]
+    borrow_gpu: Mapped[float | None]
 
 
 class GroupRow(Base):
@@ -124,6 +130,8 @@ class SessionRow(Base):
     memory: Mapped[int]
     gpu: Mapped[float]
     gpu_model: Mapped[str | None] = mapped_column(String)
+    accelerator: Mapped[str | None] = mapped_column(String)
+    rack: Mapped[str | None] = mapped_column(String)
     node_count: Mapped[int]
     resource_group: Mapped[str] = mapped_column(String)
     priority: Mapped[int]
@@ -138,10 +146,12 @@ class SessionRow(Base):
     exit_code: Mapped[int | None]
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     grace: Mapped[float] = mapped_column(Float, default=10)
+    requeue: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
+    """It is being stopped to make room, and waits again when it is gone."""
     reasons: Mapped[list[Any]]
     estimated_start: Mapped[datetime | None]
     utilization: Mapped[float | None]
-    __table_args__ = (Index("sessions_by_state", "state"), Index("sessions_by_name", "name"))
+    __table_args__ = (Index("sessions_by_end", "ended"), Index("sessions_by_name", "name"))
 
 
 class AllocationRow(Base):
@@ -157,6 +167,15 @@ class AllocationRow(Base):
     state: Mapped[str] = mapped_column(String, default="placed")
     """Of this rank on its agent: placed, ordered, preparing, running, exited."""
     exit_code: Mapped[int | None]
+
+
+class UsageRow(Base):
+    """What a user's sessions have used, for fair_share: `value` device-seconds at `at`, halved every seven days."""
+
+    __tablename__ = "usage"
+    user: Mapped[str] = mapped_column(String, primary_key=True)
+    value: Mapped[float]
+    at: Mapped[datetime]
 
 
 class FolderRow(Base):
