@@ -7,8 +7,8 @@ from typing import Literal
 
 from cluster.db.tables import SessionRow
 from cluster.models import Effect, Resources
-from cluster.scheduler import plan
-from cluster.scheduler.state import Limit, NodeView, Placement, Plan, Request, Running, Snapshot
+from cluster.scheduler import Plan, plan
+from cluster.scheduler.state import Limit, NodeView, Placement, Request, Running, Snapshot
 from cluster.sentence import S, Sentence
 from cluster.units import human_duration
 

@@ -38,8 +38,7 @@ from cluster.models import (
 from cluster.operations import apply, folders
 from cluster.operations.undo import audit_id
 from cluster.reads import Reads
-from cluster.scheduler import plan
-from cluster.scheduler.state import Plan
+from cluster.scheduler import Plan, plan
 from cluster.sentence import S
 from cluster.storage.volumes import Volumes
 from cluster.transaction import Done, Refused, Transaction

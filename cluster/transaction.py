@@ -15,8 +15,8 @@ from cluster.db.tables import AllocationRow, AuditRow, EventRow, FolderRow, Node
 from cluster.errors import Ambiguous, NotFound
 from cluster.lifecycle import ENDED, LIVE, move
 from cluster.models import Effect, Reason, SessionResult, SessionState, User
-from cluster.scheduler import plan
-from cluster.scheduler.state import Placement, Plan
+from cluster.scheduler import Plan, plan
+from cluster.scheduler.state import Placement
 from cluster.sentence import S, Sentence
 from cluster.storage.volumes import Volumes
 

@@ -1,9 +1,11 @@
-"""Pure scheduling: `plan(snapshot) -> Plan` decides, `feasible(snapshot, request)` says whether it could ever run."""
+"""Pure scheduling: `plan(board or snapshot) -> Plan` decides, `feasible(…, request)` says whether it could ever run."""
 
+from cluster.scheduler.board import Board
 from cluster.scheduler.feasible import feasible
 from cluster.scheduler.fleet import matches_model
+from cluster.scheduler.plan import Plan
 from cluster.scheduler.planner import plan
 from cluster.scheduler.queue import POLICIES
 from cluster.scheduler.selectors import SELECTORS
 
-__all__ = ["POLICIES", "SELECTORS", "feasible", "matches_model", "plan"]
+__all__ = ["POLICIES", "SELECTORS", "Board", "Plan", "feasible", "matches_model", "plan"]

@@ -1,19 +1,38 @@
-"""The fleet as the scheduler works on it: what never changes during a pass (`Fleet`), and what is free (`Room`).
+"""The nodes as the scheduler counts them: what does not change during a pass, as arrays by node number.
 
-Both are structs of parallel sequences indexed by a node's number, so that arrays can take the place of the lists.
+Amounts inside the scheduler are integers (`UNIT` a core and a device, bytes), so that what is taken and given back is
+the same to the last bit.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from cluster.scheduler.state import NodeView, Placement, Request
+import numpy as np
+from numpy.typing import NDArray
 
-EPSILON = 1e-6
-"""Two shares closer than this are equal (0.1 + 0.2 is 0.3)."""
+from cluster.scheduler.state import NodeView, Request
+
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+UNIT = 1_000_000
+"""One core, one device."""
+
+GPUS = ("cuda", "rocm")
+"""The kinds of accelerators that "a GPU" means where a group has others as well."""
+
+AWAKE = 200.0
+"""W that a node draws whose power is not known."""
 
 _VENDORS = {"nvidia", "amd", "intel", "tesla", "geforce", "instinct", "gpu"}
+
+
+def units(amount: float) -> int:
+    """Cores or devices as the scheduler counts them."""
+    return round(amount * UNIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,27 +44,49 @@ class Need:
     memory: int
     gpu: float = 0
     gpu_model: str | None = None
+    kind: str | None = None
+    cores: int = field(init=False, compare=False, repr=False)
+    """`cpu` in units."""
+    share: int = field(init=False, compare=False, repr=False)
+    """`gpu` in units."""
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cores", units(self.cpu))
+        object.__setattr__(self, "share", units(self.gpu))
+        said = (self.group, self.cpu, self.memory, self.gpu, self.gpu_model, self.kind)
+        object.__setattr__(self, "_hash", hash(said))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def fraction(self) -> bool:
         """Part of one device."""
-        return EPSILON < self.gpu < 1 - EPSILON
+        return 0 < self.share < UNIT
 
     @property
     def whole(self) -> int:
         """Whole devices, 0 for a fraction."""
-        return 0 if self.fraction else round(self.gpu)
+        return self.share // UNIT
 
     @property
     def sensible(self) -> bool:
         """A fraction of one device or whole devices, never 1.5."""
-        return self.fraction or abs(self.gpu - round(self.gpu)) < EPSILON
+        return self.share < UNIT or self.share % UNIT == 0
 
 
 def need_of(request: Request) -> Need:
     """The even share of `request` that falls on each of its nodes."""
     count = request.node_count
-    return Need(request.group, request.cpu / count, request.memory // count, request.gpu / count, request.gpu_model)
+    return Need(
+        request.group,
+        request.cpu / count,
+        request.memory // count,
+        request.gpu / count,
+        request.gpu_model,
+        request.kind,
+    )
 
 
 def _words(model: str) -> list[str]:
@@ -62,121 +103,113 @@ def matches_model(asked: str, model: str | None) -> bool:
     return bool(wanted) and wanted in runs
 
 
-def free_whole(devices: Sequence[float]) -> int:
-    """How many devices nobody uses."""
-    return sum(1 for free in devices if free >= 1 - EPSILON)
-
-
-def best_share(devices: Sequence[float]) -> float:
-    """The largest part of one device that is free."""
-    return max(devices, default=0.0)
-
-
-def offered(devices: Sequence[float], need: Need) -> float:
-    """How much of what `need` asks in GPUs these devices could give at most."""
-    return best_share(devices) if need.fraction else free_whole(devices)
-
-
 class Fleet:
-    """The nodes of a snapshot, by number, and which of them a need may use."""
+    """The nodes in the order of their names, and which of them a need may use.
+
+    Arrays over the node's number: `cpu` (units), `memory` (bytes), `count` (devices), `rack` and `model` (-1: none),
+    `open` (takes new work), `temperature` (°C; 1000: unknown), `power` (W). A node that comes, goes or changes
+    in more than its measurements makes a new fleet.
+    """
 
     def __init__(self, nodes: Iterable[NodeView]) -> None:
-        self.nodes = tuple(sorted(nodes, key=lambda node: node.name))
+        self.nodes = sorted(nodes, key=lambda node: node.name)
         self.index: Mapping[str, int] = {node.name: i for i, node in enumerate(self.nodes)}
-        self._eligible: dict[Need, tuple[int, ...]] = {}
-        self._members: dict[str, tuple[int, ...]] = {}
+        self.cpu: Ints = np.array([units(node.cpu) for node in self.nodes], np.int64)
+        self.memory: Ints = np.array([node.memory for node in self.nodes], np.int64)
+        self.count: Ints = np.array([len(node.devices) for node in self.nodes], np.int64)
+        self.rack: Ints = _numbered([node.rack for node in self.nodes])
+        self.open: Bools = np.array([node.schedulable for node in self.nodes], np.bool_)
+        self.model: Ints = _numbered([node.gpu_model for node in self.nodes])
+        self.temperature: Floats = np.array([_degrees(node) for node in self.nodes])
+        self.power: Floats = np.array([node.power or AWAKE for node in self.nodes])
+        self.width = max((len(node.devices) for node in self.nodes), default=0) or 1
+        """Columns of an array of devices."""
+        self._groups = np.array([node.group for node in self.nodes], np.object_)
+        self._capable: dict[Need, Ints] = {}
+        self._eligible: dict[Need, tuple[Ints, Bools]] = {}
+        self._members: dict[str, Ints] = {}
+        self._suited: dict[tuple[str | None, str | None, str], Bools] = {}
 
-    def members(self, group: str) -> tuple[int, ...]:
-        """All nodes of the group, whatever their status."""
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def measured(self, i: int, view: NodeView) -> None:
+        """New measurements of node `i`, of which nothing else has changed."""
+        self.nodes[i] = view
+        self.temperature[i], self.power[i] = _degrees(view), view.power or AWAKE
+
+    def members(self, group: str) -> Ints:
+        """Numbers of all nodes of the group, whatever their status."""
         if group not in self._members:
-            self._members[group] = tuple(i for i, node in enumerate(self.nodes) if node.group == group)
+            self._members[group] = np.flatnonzero(self._groups == group)
         return self._members[group]
 
-    def eligible(self, need: Need) -> tuple[int, ...]:
+    def eligible(self, need: Need) -> Ints:
         """Nodes that take new work and, when empty, could hold one rank of `need`."""
+        return self._chosen(need)[0]
+
+    def is_eligible(self, need: Need) -> Bools:
+        """The same as a mask over all nodes."""
+        return self._chosen(need)[1]
+
+    def _chosen(self, need: Need) -> tuple[Ints, Bools]:
         if need not in self._eligible:
-            self._eligible[need] = tuple(i for i in self.capable(need) if self.nodes[i].schedulable)
+            capable = self.capable(need)
+            nodes = capable[self.open[capable]]
+            mask = np.zeros(len(self), np.bool_)
+            mask[nodes] = True
+            self._eligible[need] = nodes, mask
         return self._eligible[need]
 
-    def capable(self, need: Need) -> tuple[int, ...]:
+    def capable(self, need: Need) -> Ints:
         """Nodes that could hold one rank of `need` if they were empty and took new work."""
-        return tuple(i for i in self.members(need.group) if self.holds(i, need))
-
-    def holds(self, i: int, need: Need) -> bool:
-        node = self.nodes[i]
-        gpus = need.gpu < EPSILON or (need.sensible and self.suits(i, need) and len(node.devices) >= max(need.whole, 1))
-        return gpus and node.cpu >= need.cpu - EPSILON and node.memory >= need.memory
+        if need not in self._capable:
+            nodes = self.members(need.group)
+            fits = (self.cpu[nodes] >= need.cores) & (self.memory[nodes] >= need.memory)
+            if need.share > 0:
+                fits &= self.suited(need)[nodes] & (self.count[nodes] >= max(need.whole, 1)) & need.sensible
+            self._capable[need] = nodes[fits]
+        return self._capable[need]
 
     def suits(self, i: int, need: Need) -> bool:
-        """The node has the GPU model asked for, if one was."""
-        return need.gpu_model is None or matches_model(need.gpu_model, self.nodes[i].gpu_model)
+        """Node `i` has the accelerator asked for, if one was."""
+        return bool(self.suited(need)[i])
+
+    def suited(self, need: Need) -> Bools:
+        """Which nodes have the model and kind of accelerator asked for."""
+        key = need.gpu_model, need.kind, need.group
+        if key not in self._suited:
+            kinds = self._kinds(need)
+            answers: dict[tuple[str | None, str | None], bool] = {}
+            for node in self.nodes:
+                what = node.gpu_model, node.kind
+                if what not in answers:
+                    answers[what] = (node.kind or "cuda") in kinds and _named(need, *what)
+            told = [answers[node.gpu_model, node.kind] for node in self.nodes]
+            self._suited[key] = np.array(told, np.bool_)
+        return self._suited[key]
+
+    def _kinds(self, need: Need) -> set[str]:
+        """The kinds that will do: the one asked for; any where a model is named; else GPUs where the group has them."""
+        there = {self.nodes[i].kind or "cuda" for i in self.members(need.group) if self.nodes[i].devices}
+        if need.kind is not None:
+            return {need.kind}
+        if need.gpu_model is not None:
+            return there
+        return there & set(GPUS) or there
 
 
-@dataclass(slots=True)
-class Room:
-    """What is free, by node number. Changed as the pass places sessions."""
+def _named(need: Need, model: str | None, kind: str | None) -> bool:
+    if need.gpu_model is None:
+        return True
+    return matches_model(need.gpu_model, model) or need.gpu_model.lower() == (kind or "cuda")
 
-    fleet: Fleet
-    cpu: list[float]
-    memory: list[int]
-    devices: list[list[float]]
-    held: list[int] = field(default_factory=list)
-    """How many placements were taken from each node in this pass."""
 
-    @classmethod
-    def of(cls, fleet: Fleet) -> "Room":
-        nodes = fleet.nodes
-        return cls(
-            fleet,
-            [node.cpu_free for node in nodes],
-            [node.memory_free for node in nodes],
-            [list(node.devices) for node in nodes],
-            [0] * len(nodes),
-        )
+def _degrees(node: NodeView) -> float:
+    return 1000.0 if node.temperature is None else node.temperature
 
-    def copy(self) -> "Room":
-        return Room(self.fleet, self.cpu[:], self.memory[:], [d[:] for d in self.devices], self.held[:])
 
-    def floor(self, other: "Room") -> "Room":
-        """What is free in both."""
-        return Room(
-            self.fleet,
-            [min(a, b) for a, b in zip(self.cpu, other.cpu, strict=True)],
-            [min(a, b) for a, b in zip(self.memory, other.memory, strict=True)],
-            [[min(a, b) for a, b in zip(x, y, strict=True)] for x, y in zip(self.devices, other.devices, strict=True)],
-            self.held[:],
-        )
-
-    def fits(self, i: int, need: Need) -> bool:
-        if self.cpu[i] < need.cpu - EPSILON or self.memory[i] < need.memory:
-            return False
-        return need.gpu < EPSILON or offered(self.devices[i], need) >= need.gpu - EPSILON
-
-    def placement(self, i: int, need: Need) -> Placement:
-        """One rank of `need` on node `i`, which must fit: a fraction goes on the fullest device that takes it."""
-        return Placement(self.fleet.nodes[i].name, need.cpu, need.memory, self._devices(i, need))
-
-    def _devices(self, i: int, need: Need) -> dict[int, float]:
-        free = self.devices[i]
-        if need.fraction:
-            fitting = [d for d, share in enumerate(free) if share >= need.gpu - EPSILON]
-            return {min(fitting, key=lambda d: (free[d], d)): need.gpu}
-        empty = [d for d, share in enumerate(free) if share >= 1 - EPSILON]
-        return dict.fromkeys(empty[: need.whole], 1.0)
-
-    def take(self, placements: Iterable[Placement]) -> None:
-        self._move(placements, -1)
-
-    def give(self, placements: Iterable[Placement]) -> None:
-        self._move(placements, 1)
-
-    def _move(self, placements: Iterable[Placement], sign: int) -> None:
-        for placement in placements:
-            i = self.fleet.index.get(placement.node)
-            if i is None:
-                continue
-            self.cpu[i] += sign * placement.cpu
-            self.memory[i] += sign * placement.memory
-            self.held[i] -= sign
-            for device, share in placement.devices.items():
-                self.devices[i][device] = min(1.0, max(0.0, self.devices[i][device] + sign * share))
+def _numbered(names: list[str | None]) -> Ints:
+    """Equal names get equal numbers, in the order of the names; None is -1."""
+    numbers = {name: i for i, name in enumerate(sorted({name for name in names if name is not None}))}
+    return np.array([-1 if name is None else numbers[name] for name in names], np.int64)

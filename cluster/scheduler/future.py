@@ -1,61 +1,75 @@
-"""When will it fit? The queue is walked through the known ends of what runs."""
+"""When will it fit? The known ends of what runs, one after the other."""
 
-from collections.abc import Iterable
-from datetime import datetime, timedelta
-from heapq import heappop, heappush
+from math import inf
 
-from cluster.scheduler.fleet import Need, Room
-from cluster.scheduler.selectors import Mood, Score, place
-from cluster.scheduler.state import Placement, Running
+import numpy as np
 
-UNKNOWN = timedelta(days=3650)
-"""A session without a time limit is taken to end this much later; no estimate rests on that."""
+from cluster.scheduler.fleet import Floats, Need
+from cluster.scheduler.holdings import Giving, Holdings
+from cluster.scheduler.place import Wish, place
+from cluster.scheduler.room import Room, Spot
+from cluster.scheduler.selectors import Mood, Selector
 
-OVERDUE = timedelta(seconds=60)
-"""What should have ended is given this long."""
+OVERDUE = 60.0
+"""What should have ended is given this many seconds."""
 
 
 class Future:
-    """The room of a group as it becomes free, moving forward only. `room` is changed: give it a copy."""
+    """The room of a group as it becomes free, moving forward only, from now (s since the epoch) on.
 
-    def __init__(self, now: datetime, room: Room, score: Score, mood: Mood) -> None:
-        self.at = now
+    `room` is changed: give it a copy. A session without a time limit ends after all others, nobody knows when.
+    """
+
+    def __init__(self, now: float, room: Room, holdings: Holdings, group: str) -> None:
+        self.at = self._now = now
         self.room = room
-        self._now, self._score, self._mood = now, score, mood
-        self._ends: list[tuple[datetime, int, tuple[Placement, ...]]] = []
-        self._count = 0
+        self._rest = _Ends(now, holdings, group)
 
-    def expect(self, placements: tuple[Placement, ...], end: datetime | None) -> None:
-        """`placements` become free at `end`, or at an unknown time."""
-        self._count += 1
-        when = self._now + UNKNOWN if end is None else max(end, self.at + OVERDUE if end <= self._now else end)
-        heappush(self._ends, (when, self._count, placements))
-
-    def expect_all(self, running: Iterable[Running], group: str) -> None:
-        for session in running:
-            if session.group == group:
-                self.expect(session.placements, session.ends_by)
-
-    def fit(self, need: Need, count: int) -> tuple[Placement, ...] | None:
-        """Move to the first moment at which `count` ranks fit and say where; None when they never do."""
-        while (found := place(self.room, need, count, self._score, self._mood)) is None:
-            if not self._ends:
+    def fit(self, wish: Wish, selector: Selector, mood: Mood) -> tuple[Spot, ...] | None:
+        """Move to the first moment at which `wish` has room and say where; None when it never has."""
+        while (found := place(self.room, wish, selector, mood)) is None:
+            count = self._rest.giving.until(self.room, wish, self._rest.passed)
+            if count is None:
                 return None
-            self._step()
+            self.at = max(self.at, self._rest.give(self.room, count))
         return found
 
-    def admit(self, placements: tuple[Placement, ...], limit: float | None) -> None:
-        """Start something now, at `self.at`."""
-        self.room.take(placements)
-        self.expect(placements, None if limit is None else self.at + timedelta(seconds=limit))
+    def expect(self, need: Need, spots: tuple[Spot, ...], limit: float | None) -> None:
+        """Something that `room` knows already ends `limit` seconds from `self.at`."""
+        self._rest.insert(need, spots, inf if limit is None else self.at + limit)
+
+    def admit(self, need: Need, spots: tuple[Spot, ...], limit: float | None) -> None:
+        """Start something now, at `self.at`; it ends after `limit` seconds."""
+        self.room.take(need, spots)
+        self.expect(need, spots, limit)
 
     @property
-    def known(self) -> datetime | None:
-        """`at`, unless it rests on an unknown end."""
-        return self.at if self.at < self._now + UNKNOWN / 2 else None
+    def known(self) -> bool:
+        """`at` does not rest on an end that nobody knows."""
+        return self.at < inf
 
-    def _step(self) -> None:
-        """To the next end, and all that end at the same moment."""
-        self.at = self._ends[0][0]
-        while self._ends and self._ends[0][0] <= self.at:
-            self.room.give(heappop(self._ends)[2])
+
+class _Ends:
+    """What gives its room back, in the order of the ends; `passed` of them have."""
+
+    def __init__(self, now: float, holdings: Holdings, group: str) -> None:
+        rows = holdings.of_group(group)
+        ends = np.maximum(holdings.end[rows], now)
+        ends = np.where(ends <= now, now + OVERDUE, ends)
+        order = np.argsort(ends, kind="stable")
+        self.ends: Floats = ends[order]
+        self.giving = Giving(holdings, rows[order])
+        self.passed = 0
+
+    def give(self, room: Room, count: int) -> float:
+        """Let the first `count`, and all that end at the same moment, end; returns that moment."""
+        at = float(self.ends[count - 1])
+        count = int(np.searchsorted(self.ends, at, side="right"))
+        self.giving.give(room, self.passed, count)
+        self.passed = count
+        return at
+
+    def insert(self, need: Need, spots: tuple[Spot, ...], end: float) -> None:
+        at = max(int(np.searchsorted(self.ends, end, side="right")), self.passed)
+        self.ends = np.insert(self.ends, at, [end] * len(spots))
+        self.giving.insert(at, need, spots)

@@ -1,38 +1,32 @@
-"""One pass: take the waiting sessions in order, start what may start, and say of the rest why not."""
+"""One pass: take the waiting sessions in order, start what may start, make room where somebody has a right to it."""
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cluster.models import Reason
-from cluster.scheduler import reasons
-from cluster.scheduler.feasible import impossible
-from cluster.scheduler.fleet import Fleet, Need, Room, need_of
+from cluster.scheduler import explain, preempt
+from cluster.scheduler.board import Board
 from cluster.scheduler.future import Future
-from cluster.scheduler.queue import Queue, by_group, latest
-from cluster.scheduler.quota import Quotas
-from cluster.scheduler.selectors import Mood, Score, mix_of, place, selector
-from cluster.scheduler.state import Group, Placement, Plan, Request, Snapshot
+from cluster.scheduler.place import Reserved, Wish, place
+from cluster.scheduler.plan import Plan, Started
+from cluster.scheduler.queue import Bucket, Key, Lane, Turns
+from cluster.scheduler.room import Spot
+from cluster.scheduler.selectors import Mood, Selector, selector
+from cluster.scheduler.state import Group, Request, Snapshot
 
-ESTIMATES = 200
-"""So many waiting sessions of a group, from the front, get an estimated start."""
 
-
-def plan(snapshot: Snapshot) -> Plan:
-    """Who starts where, who waits, who is held, and why. Pure and deterministic.
+def plan(state: Snapshot | Board, now: datetime | None = None) -> Plan:
+    """Who starts where, who gives way, who waits, who is held, and why. Pure and deterministic: a board is afterwards
+    as it was before. `now` is the snapshot's when left out; a board has none.
 
     `Invalid` when a group names a policy or selector that does not exist.
     """
-    return _Pass(snapshot).run()
-
-
-@dataclass(slots=True)
-class _Reserved:
-    """The first waiting session's place: nothing that goes ahead of it may be in its way."""
-
-    at: datetime
-    room: Room
-    """What is left at `at` when it has started."""
+    if isinstance(state, Snapshot):
+        return _Pass(Board.of(state), now or state.now).run()
+    if now is None:
+        raise TypeError("a board has no time of its own: say what time it is")
+    return _Pass(state, now).run()
 
 
 @dataclass(slots=True)
@@ -40,160 +34,139 @@ class _Lane:
     """One resource group during the pass."""
 
     group: Group
-    queue: Queue
-    score: Score
+    lane: Lane
+    turns: Turns
+    selector: Selector
     mood: Mood
-    waiting: list[Request] = field(default_factory=list)
-    early: list[Request] = field(default_factory=list)
-    reserved: _Reserved | None = None
+    most: tuple[int, int, int, int]
+    """The most that is free on one node of each thing, when the pass began."""
+    head: Request | None = None
+    """The first that found no room: all others are behind it."""
+    reserved: Reserved | None = None
+    at: float = 0.0
+    """When the head has its room (s since the epoch)."""
+    full: set[Wish] = field(default_factory=set)
+    """Classes that have no room now."""
+    late: set[Wish] = field(default_factory=set)
+    """Classes that would be in the head's way if they stayed beyond `at`."""
 
 
 class _Pass:
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        self.now = snapshot.now
-        self.fleet = Fleet(snapshot.nodes)
-        self.room = Room.of(self.fleet)
-        self.quotas = Quotas(snapshot)
-        self._start: dict[str, tuple[Placement, ...]] = {}
-        self._wait: dict[str, tuple[Reason, ...]] = {}
-        self._hold: dict[str, tuple[Reason, ...]] = {}
-        self._estimated: dict[str, datetime] = {}
-        self._ends: dict[str, list[tuple[tuple[Placement, ...], datetime | None]]] = {}
+    def __init__(self, board: Board, now: datetime) -> None:
+        self.board, self.now = board, now
+        self.time = now.timestamp()
+        self.started: list[Started] = []
+        self.preempt: dict[str, Reason] = {}
 
     def run(self) -> Plan:
-        lanes = self._lanes()
-        while lane := self._next(lanes):
-            self._decide(*lane)
-        for each in lanes:
-            self._estimate(each)
-        return Plan(self._start, self._wait, self._hold, self._estimated)
+        board = self.board
+        board.wake(self.now)
+        board.room.forget()
+        lanes = [self._lane(name) for name in sorted(board.lanes)]
+        try:
+            while (found := _next(lanes)) is not None:
+                self._decide(*found)
+        finally:
+            for each in self.started:
+                self._charge(each, -1)
+        return Plan(board, self.now, tuple(self.started), self.preempt)
 
-    # ── order ────────────────────────────────────────────────────────────────────────────────────
-
-    def _lanes(self) -> list[_Lane]:
-        lanes: list[_Lane] = []
-        for name, requests in sorted(by_group(self.snapshot.pending).items()):
-            group = self.snapshot.groups.get(name)
-            if group is None:
-                self._refuse_all(name, requests)
-            else:
-                queue = Queue(self.snapshot, group, requests)
-                lanes.append(_Lane(group, queue, selector(group.selector), self._mood(name, requests)))
-        return lanes
-
-    def _mood(self, group: str, requests: Sequence[Request]) -> Mood:
-        last = latest(self.snapshot.running, group)
-        return Mood(mix_of(map(need_of, requests)), -1 if last is None else self.fleet.index.get(last, -1))
-
-    def _refuse_all(self, group: str, requests: Sequence[Request]) -> None:
-        for request in requests:
-            self._wait[request.id] = (reasons.no_group(group, self.snapshot.groups),)
-
-    def _next(self, lanes: Sequence[_Lane]) -> tuple[_Lane, Request] | None:
-        """The head of the lane whose head has the highest priority, then waits longest: quotas span groups."""
-        heads = [(head[0][0], head[0][2], i, head[1]) for i, lane in enumerate(lanes) if (head := lane.queue.head())]
-        if not heads:
-            return None
-        _, _, i, request = min(heads, key=lambda head: head[:3])
-        lanes[i].queue.pop(request)
-        return lanes[i], request
+    def _lane(self, name: str) -> _Lane:
+        group, lane = self.board.groups[name], self.board.lanes[name]
+        chosen = selector(group.selector)
+        turns = Turns.of(lane, explain.share_of(self.board, group, self.time))
+        return _Lane(group, lane, turns, chosen, self.board.mood(name), self.board.room.maxima(name))
 
     # ── one session ──────────────────────────────────────────────────────────────────────────────
 
-    def _decide(self, lane: _Lane, request: Request) -> None:
-        if request.waiting_for:
-            self._hold[request.id] = (reasons.depends(request),)
-        elif request.start_at and request.start_at > self.now:
-            self._wait[request.id] = (reasons.early(request.start_at),)
-            lane.early.append(request)
-        elif never := self._never(request):
-            self._wait[request.id] = never
-        elif over := self.quotas.over(request):
-            self._hold[request.id] = over
+    def _decide(self, lane: _Lane, bucket: Bucket, request: Request) -> None:
+        board, wish = self.board, bucket.wish
+        late = lane.head is not None and not self._in_time(lane, bucket)
+        if wish in lane.full or (late and wish in lane.late):
+            lane.turns.go_on(drop=True)
+        elif len(board.fleet.eligible(wish.need)) < wish.count:
+            lane.turns.go_on(drop=True)  # nothing that ends will help it: it blocks nobody
+        elif over := board.quotas.over(bucket.user, bucket.project, bucket.amounts):
+            self._make_way(preempt.for_quota(board, request, over, self.preempt))
+            lane.turns.go_on(drop=True)
+        elif (spots := self._find(lane, wish, late)) is not None:
+            self._begin(lane, bucket, request, spots, late)
         else:
-            self._place(lane, request)
+            (lane.late if late and wish not in lane.full else lane.full).add(wish)
+            if lane.head is None:
+                self._stop(lane, request, wish)
+            else:
+                lane.turns.go_on(drop=True)
 
-    def _never(self, request: Request) -> tuple[Reason, ...]:
-        """Nothing that ends will help it: too large, or only closed nodes could hold it. It blocks nobody."""
-        if found := impossible(self.snapshot, self.fleet, request):
-            return found
-        need = need_of(request)
-        able = self.fleet.eligible(need)
-        if len(able) >= request.node_count:
-            return ()
-        shut = [self.fleet.nodes[i] for i in self.fleet.capable(need) if i not in able]
-        return (reasons.closed(request.group, request.node_count, len(able), shut),)
+    def _in_time(self, lane: _Lane, bucket: Bucket) -> bool:
+        """It has ended when the head has its room."""
+        return bucket.limit is not None and self.time + bucket.limit <= lane.at
 
-    def _place(self, lane: _Lane, request: Request) -> None:
-        lane.queue.charge(request)
-        need, count = need_of(request), request.node_count
-        found = self._find(lane, request, need)
-        if found is not None:
-            self._begin(lane, request, found)
-            return
-        self._wait[request.id] = self._why(lane, need, count)
-        if not lane.waiting and lane.group.backfill:
-            lane.reserved = self._reserve(lane, need, count)
-        lane.waiting.append(request)
-
-    def _find(self, lane: _Lane, request: Request, need: Need) -> tuple[Placement, ...] | None:
-        if not lane.waiting:
-            return place(self.room, need, request.node_count, lane.score, lane.mood)
-        if not lane.group.backfill or lane.reserved is None:
+    def _find(self, lane: _Lane, wish: Wish, late: bool) -> tuple[Spot, ...] | None:
+        if self.board.room.hopeless(wish.need, lane.most):
+            lane.full.add(wish)
             return None
-        if self._ends_before(request, lane.reserved.at):
-            return place(self.room, need, request.node_count, lane.score, lane.mood)
-        both = self.room.floor(lane.reserved.room)
-        found = place(both, need, request.node_count, lane.score, lane.mood)
-        if found:
-            lane.reserved.room.take(found)
+        return place(self.board.room, wish, lane.selector, lane.mood, lane.reserved if late else None)
+
+    def _begin(self, lane: _Lane, bucket: Bucket, request: Request, spots: tuple[Spot, ...], late: bool) -> None:
+        each = Started(request, bucket, spots)
+        self._charge(each, 1)
+        if late and lane.reserved is not None:
+            lane.reserved.take(bucket.wish.need, spots)
+        lane.mood.last = spots[-1].node
+        self.started.append(each)
+        lane.turns.go_on()
+
+    def _charge(self, each: Started, sign: int) -> None:
+        """The session starts; with `sign` -1 it has not after all."""
+        bucket, room = each.bucket, self.board.room
+        (room.take if sign > 0 else room.give)(bucket.wish.need, each.spots)
+        self.board.quotas.charge(bucket.user, bucket.project, bucket.amounts, sign)
+        self.board.shares_of(bucket.wish.need.group).charge(bucket.user, bucket.amounts, sign)
+
+    # ── nobody passes the first that waits ───────────────────────────────────────────────────────
+
+    def _stop(self, lane: _Lane, head: Request, wish: Wish) -> None:
+        """The order ends here; with backfill those go on that the head does not feel."""
+        lane.head = head
+        self._make_way(preempt.for_room(self.board, head, wish, lane.selector, lane.mood, self.preempt))
+        if not lane.group.backfill:
+            lane.turns = Turns([], lambda _: 0.0)
+            return
+        self._reserve(lane, wish)
+        gone = Counter(id(each.bucket) for each in self.started)
+        left = [(bucket, gone[id(bucket)]) for bucket in self._hopeful(lane)]
+        lane.turns = Turns.only(lane.lane, left, explain.share_of(self.board, lane.group, self.time))
+
+    def _reserve(self, lane: _Lane, wish: Wish) -> None:
+        future = Future(self.time, self.board.room.copy(), self.board.holdings, lane.group.name)
+        for each in self.started:
+            if each.bucket.wish.need.group == lane.group.name:
+                future.expect(each.bucket.wish.need, each.spots, each.bucket.limit)
+        spots = future.fit(wish, lane.selector, lane.mood)
+        if spots is not None:
+            future.room.take(wish.need, spots)
+            lane.at, lane.reserved = future.at, Reserved.of(future.room, spots)
+
+    def _hopeful(self, lane: _Lane) -> list[Bucket]:
+        """The buckets of the classes that have room now."""
+        found: list[Bucket] = []
+        for wish, buckets in lane.lane.classes.items():
+            if wish not in lane.full and self._find(lane, wish, late=False) is not None:
+                found += buckets.values()
+            else:
+                lane.full.add(wish)
         return found
 
-    def _ends_before(self, request: Request, when: datetime) -> bool:
-        return request.time_limit is not None and self.now + timedelta(seconds=request.time_limit) <= when
+    def _make_way(self, victims: dict[str, Reason]) -> None:
+        self.preempt |= victims
 
-    def _begin(self, lane: _Lane, request: Request, placements: tuple[Placement, ...]) -> None:
-        self.room.take(placements)
-        self.quotas.charge(request)
-        lane.mood.last = self.fleet.index[placements[-1].node]
-        self._start[request.id] = placements
-        end = None if request.time_limit is None else self.now + timedelta(seconds=request.time_limit)
-        self._ends.setdefault(lane.group.name, []).append((placements, end))
 
-    def _why(self, lane: _Lane, need: Need, count: int) -> tuple[Reason, ...]:
-        fits = place(self.room, need, count, lane.score, lane.mood) is not None
-        short = () if fits else reasons.no_room(self.room, need, count)
-        if not lane.waiting:
-            return short
-        ahead = [request.name for request in lane.waiting]
-        return (*short, reasons.behind(lane.group.name, ahead, fits=fits, backfill=lane.group.backfill))
-
-    # ── later ────────────────────────────────────────────────────────────────────────────────────
-
-    def _future(self, lane: _Lane) -> Future:
-        future = Future(self.now, self.room.copy(), lane.score, lane.mood)
-        future.expect_all(self.snapshot.running, lane.group.name)
-        for placements, end in self._ends.get(lane.group.name, []):
-            future.expect(placements, end)
-        return future
-
-    def _reserve(self, lane: _Lane, need: Need, count: int) -> _Reserved | None:
-        future = self._future(lane)
-        placements = future.fit(need, count)
-        if placements is None:
-            return None
-        future.room.take(placements)
-        return _Reserved(future.at, future.room)
-
-    def _estimate(self, lane: _Lane) -> None:
-        """The earliest start of those that wait, each after those ahead of it."""
-        future = self._future(lane)
-        for request in lane.waiting[:ESTIMATES]:
-            found = future.fit(need_of(request), request.node_count)
-            if found is None or future.known is None:
-                break
-            future.admit(found, request.time_limit)
-            self._estimated[request.id] = future.at
-        for request in lane.early:
-            self._estimated[request.id] = max(request.start_at or self.now, self.now)
+def _next(lanes: list[_Lane]) -> tuple[_Lane, Bucket, Request] | None:
+    """The head of the lane whose head has the highest priority, then waits longest: quotas span groups."""
+    best: tuple[Key, _Lane, Bucket, Request] | None = None
+    for lane in lanes:
+        head = lane.turns.head()
+        if head is not None and (best is None or (head[0][0], head[0][2]) < (best[0][0], best[0][2])):
+            best = head[0], lane, head[1], head[2]
+    return best[1:] if best else None

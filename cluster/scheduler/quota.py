@@ -1,79 +1,175 @@
-"""What users and projects hold against what they may hold; counted from allocations, every pass anew."""
+"""What users and projects hold against what they may hold, kept up to date change by change."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from cluster.models import Reason
-from cluster.scheduler import reasons
-from cluster.scheduler.fleet import EPSILON
-from cluster.scheduler.queue import amounts
-from cluster.scheduler.state import Limit, Request, Snapshot
+from cluster.scheduler.fleet import units
+from cluster.scheduler.queue import Amounts
+from cluster.scheduler.state import Limit
 
 RESOURCES = ("cpu", "memory", "gpu", "sessions")
 
+Caps = tuple[int | None, ...]
+"""In the order of `RESOURCES`, in units and bytes; None is no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A quota that a session would exceed. Amounts in units and bytes; `cohort` when that is what is used up."""
+
+    scope: str
+    owner: str
+    resource: str
+    cap: int
+    used: int
+    asked: int
+    cohort: str | None = None
+    lent: bool = False
+    """The session keeps within its project's own quota: others of the cohort have borrowed what it lacks."""
+
 
 @dataclass(slots=True)
-class Held:
-    """What one user or project holds, in the order of `RESOURCES`, and the names of the sessions that hold it."""
+class _Account:
+    """One user's or project's."""
 
-    used: list[float] = field(default_factory=lambda: [0.0] * len(RESOURCES))
-    names: list[str] = field(default_factory=list)
+    caps: Caps = (None,) * len(RESOURCES)
+    borrow: Caps = (None,) * len(RESOURCES)
+    used: list[int] = field(default_factory=lambda: [0] * len(RESOURCES))
+    cohort: str | None = None
 
-    def add(self, name: str, amount: Iterable[float]) -> None:
-        self.names.append(name)
-        self.used = [held + more for held, more in zip(self.used, (*amount, 1.0), strict=True)]
+    @property
+    def limited(self) -> bool:
+        return self.caps != (None,) * len(RESOURCES)
+
+
+@dataclass(slots=True)
+class _Cohort:
+    """Projects that lend each other what they leave idle."""
+
+    caps: list[int] = field(default_factory=lambda: [0] * len(RESOURCES))
+    used: list[int] = field(default_factory=lambda: [0] * len(RESOURCES))
+    """Of what is limited: a project without a limit of something neither lends nor borrows it."""
 
 
 class Quotas:
-    """The quotas in force and what is used of them during a pass."""
+    """The quotas in force and what is used of them."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self._scopes: tuple[tuple[str, Mapping[str, Limit]], ...] = (
-            ("user", snapshot.user_limits),
-            ("project", snapshot.project_limits),
+    def __init__(self) -> None:
+        self._users: dict[str, _Account] = {}
+        self._projects: dict[str, _Account] = {}
+        self._cohorts: dict[str, _Cohort] = {}
+
+    def limit(self, users: Mapping[str, Limit], projects: Mapping[str, Limit], cohorts: Mapping[str, str]) -> None:
+        """These are the limits from now on; what is used stays."""
+        for accounts, limits in ((self._users, users), (self._projects, projects)):
+            for name in accounts.keys() | limits.keys():
+                account = accounts.setdefault(name, _Account())
+                account.caps, account.borrow = _caps(limits.get(name)), _borrow(limits.get(name))
+        self._cohorts = {}
+        for name in cohorts:
+            self._projects.setdefault(name, _Account())
+        for name, account in self._projects.items():
+            account.cohort = cohorts.get(name)
+            if account.cohort is not None:
+                self._join(self._cohorts.setdefault(account.cohort, _Cohort()), account)
+
+    @staticmethod
+    def _join(cohort: _Cohort, account: _Account) -> None:
+        for i, cap in enumerate(account.caps):
+            if cap is not None:
+                cohort.caps[i] += cap
+                cohort.used[i] += account.used[i]
+
+    def charge(self, user: str, project: str, amounts: Amounts, sign: int = 1) -> None:
+        """A session of so much started; with `sign` -1 it ended."""
+        more = (*amounts, 1)
+        mine = self._users.get(user) or self._users.setdefault(user, _Account())
+        ours = self._projects.get(project) or self._projects.setdefault(project, _Account())
+        for i, amount in enumerate(more):
+            mine.used[i] += sign * amount
+            ours.used[i] += sign * amount
+        if ours.cohort is not None:
+            used = self._cohorts[ours.cohort].used
+            for i, amount in enumerate(more):
+                if ours.caps[i] is not None:
+                    used[i] += sign * amount
+
+    def over(self, user: str, project: str, amounts: Amounts) -> list[Over]:
+        """The quotas that one more session of so much would exceed; empty when it may start."""
+        mine, ours = self._users.get(user), self._projects.get(project)
+        found: list[Over] = []
+        if mine is not None and mine.limited:
+            found += [Over("user", user, *row) for row in _above(mine.caps, mine.used, amounts)]
+        if ours is None or not ours.limited:
+            return found
+        if ours.cohort is None:
+            return found + [Over("project", project, *row) for row in _above(ours.caps, ours.used, amounts)]
+        return found + self._over_cohort(project, ours, amounts)
+
+    def _over_cohort(self, project: str, ours: _Account, amounts: Amounts) -> list[Over]:
+        cohort = self._cohorts[ours.cohort or ""]
+        most = tuple(
+            None if cap is None or more is None else cap + more
+            for cap, more in zip(ours.caps, ours.borrow, strict=True)
         )
-        self._held: dict[tuple[str, str], Held] = defaultdict(Held)
-        for running in snapshot.running:
-            self._add(running.user, running.project, running.name, amounts(running.placements))
+        found = [Over("project", project, *row) for row in _above(most, ours.used, amounts)]
+        caps = tuple(None if cap is None else cohort.caps[i] for i, cap in enumerate(ours.caps))
+        own = {row[0] for row in _above(ours.caps, ours.used, amounts)}
+        for row in _above(caps, cohort.used, amounts):
+            found.append(Over("project", project, *row, cohort=ours.cohort, lent=row[0] not in own))
+        return found
 
-    def charge(self, request: Request) -> None:
-        """Count `request` as started."""
-        self._add(request.user, request.project, request.name, (request.cpu, float(request.memory), request.gpu))
+    def never(self, user: str, project: str, amounts: Amounts) -> list[Over]:
+        """The quotas that the session exceeds even when its owner, and the cohort, hold nothing."""
+        found: list[Over] = []
+        mine, ours = self._users.get(user), self._projects.get(project)
+        nothing = [0] * len(RESOURCES)
+        if mine is not None:
+            found += [Over("user", user, *row) for row in _above(mine.caps, nothing, amounts)]
+        if ours is not None:
+            caps = ours.caps if ours.cohort is None else self._most(ours)
+            found += [Over("project", project, *row) for row in _above(caps, nothing, amounts)]
+        return found
 
-    def _add(self, user: str, project: str, name: str, amount: tuple[float, float, float]) -> None:
-        self._held["user", user].add(name, amount)
-        self._held["project", project].add(name, amount)
+    def _most(self, ours: _Account) -> Caps:
+        """What a project of a cohort could hold at most: its own, and what it may borrow of what there is."""
+        cohort = self._cohorts[ours.cohort or ""]
+        return tuple(
+            None if cap is None else min(cohort.caps[i], cohort.caps[i] if more is None else cap + more)
+            for i, (cap, more) in enumerate(zip(ours.caps, ours.borrow, strict=True))
+        )
 
-    def over(self, request: Request) -> tuple[Reason, ...]:
-        """Why `request` may not start now; empty when it keeps within all quotas."""
-        found: list[Reason] = []
-        for scope, owner, limit in self._limits(request):
-            held = self._held[scope, owner]
-            for resource, cap, used, asked in _rows(limit, held.used, request):
-                if used + asked > cap + EPSILON:
-                    found.append(reasons.over_quota(scope, owner, resource, cap, used, asked, held.names))
-        return tuple(found)
+    def borrows(self, project: str, amounts: Amounts = (0, 0, 0)) -> bool:
+        """The project holds more than its own quota of something, or would with so much more."""
+        ours = self._projects.get(project)
+        if ours is None or ours.cohort is None:
+            return False
+        more = (*amounts, 1 if any(amounts) else 0)
+        rows = zip(ours.caps, ours.used, more, strict=True)
+        return any(cap is not None and used + extra > cap for cap, used, extra in rows)
 
-    def never(self, request: Request) -> tuple[Reason, ...]:
-        """Why `request` could not start even if its owner held nothing."""
-        found: list[Reason] = []
-        for scope, owner, limit in self._limits(request):
-            for resource, cap, _, asked in _rows(limit, [0.0] * len(RESOURCES), request):
-                if asked > cap + EPSILON:
-                    found.append(reasons.above_quota(scope, owner, resource, cap, asked))
-        return tuple(found)
-
-    def _limits(self, request: Request) -> Iterable[tuple[str, str, Limit]]:
-        for (scope, limits), owner in zip(self._scopes, (request.user, request.project), strict=True):
-            if owner in limits:
-                yield scope, owner, limits[owner]
+    def cohort(self, project: str) -> str | None:
+        ours = self._projects.get(project)
+        return ours.cohort if ours else None
 
 
-def _rows(limit: Limit, used: list[float], request: Request) -> Iterable[tuple[str, float, float, float]]:
-    """(resource, limit, used, asked) of each limited resource that the request asks for."""
-    asked = (request.cpu, float(request.memory), request.gpu, 1.0)
-    caps = (limit.cpu, limit.memory, limit.gpu, limit.sessions)
-    for resource, cap, held, more in zip(RESOURCES, caps, used, asked, strict=True):
-        if cap is not None and more > 0:
-            yield resource, float(cap), held, more
+def _above(caps: Caps, used: Iterable[int], amounts: Amounts) -> list[tuple[str, int, int, int]]:
+    """(resource, limit, used, asked) of each limited resource that the session asks for and finds used up."""
+    rows = zip(RESOURCES, caps, used, (*amounts, 1), strict=True)
+    return [(name, cap, held, more) for name, cap, held, more in rows if cap is not None and 0 < more > cap - held]
+
+
+def _caps(limit: Limit | None) -> Caps:
+    if limit is None:
+        return (None,) * len(RESOURCES)
+    return _units(limit.cpu), limit.memory, _units(limit.gpu), limit.sessions
+
+
+def _borrow(limit: Limit | None) -> Caps:
+    if limit is None:
+        return (None,) * len(RESOURCES)
+    return _units(limit.borrow_cpu), limit.borrow_memory, _units(limit.borrow_gpu), None
+
+
+def _units(amount: float | None) -> int | None:
+    return None if amount is None else units(amount)

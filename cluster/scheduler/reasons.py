@@ -1,12 +1,17 @@
 """Why a session waits, is held, or could never run: every sentence of the scheduler is made here, from its numbers."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+import numpy as np
+
 from cluster.models import Reason
-from cluster.scheduler.fleet import EPSILON, Need, Room, offered
-from cluster.scheduler.state import NodeView, Request
+from cluster.scheduler.fleet import UNIT, Fleet, Floats, Ints, Need
+from cluster.scheduler.place import Wish
+from cluster.scheduler.quota import Over
+from cluster.scheduler.room import Room
+from cluster.scheduler.state import Request, Running
 from cluster.sentence import S, Sentence
 from cluster.units import human_size
 
@@ -19,6 +24,11 @@ def number(value: float) -> Number:
     """4 for 4.0, and at most two decimals else."""
     rounded = round(value, 2)
     return int(rounded) if rounded == int(rounded) else rounded
+
+
+def told(resource: str, units: int) -> float:
+    """The scheduler's whole numbers as cores, devices, bytes or sessions."""
+    return units / UNIT if resource in ("cpu", "gpu") else float(units)
 
 
 def amount(resource: str, value: float) -> Number | str:
@@ -79,6 +89,20 @@ _OVER: dict[tuple[str, str], str] = {
     ): "Project {owner} runs {used} of {limit} sessions of its quota; {asked} more would exceed it.",
 }
 
+_LENT = {
+    "gpu": "Other projects of {cohort} have borrowed what is left of the GPUs of {owner}; {asked} asked.",
+    "cpu": "Other projects of {cohort} have borrowed what is left of the cores of {owner}; {asked} asked.",
+    "memory": "Other projects of {cohort} have borrowed what is left of the memory of {owner}; {asked} asked.",
+    "sessions": "Other projects of {cohort} have borrowed what is left of the sessions of {owner}.",
+}
+
+_SHARED = {
+    "gpu": "The projects of {cohort} hold {used} of their {limit} GPUs together; {asked} more would exceed it.",
+    "cpu": "The projects of {cohort} hold {used} of their {limit} cores together; {asked} more would exceed it.",
+    "memory": "The projects of {cohort} hold {used} of their {limit} memory together; {asked} more would exceed it.",
+    "sessions": "The projects of {cohort} run {used} of their {limit} sessions together; {asked} more would exceed it.",
+}
+
 _ABOVE: dict[tuple[str, str], str] = {
     ("user", "gpu"): "{asked} GPUs asked, but the quota of {owner} is {limit} in all.",
     ("user", "cpu"): "{asked} cores asked, but the quota of {owner} is {limit} in all.",
@@ -91,21 +115,53 @@ _ABOVE: dict[tuple[str, str], str] = {
 }
 
 
-def over_quota(
-    scope: str, owner: str, resource: str, limit: float, used: float, asked: float, holders: list[str]
-) -> Reason:
-    """Not now: too much is held already, by `holders`."""
-    params = {"used": amount(resource, used), "limit": amount(resource, limit), "asked": amount(resource, asked)}
-    message = Sentence(text=_OVER[scope, resource], params={"owner": owner, **params})
-    left = max(limit - used, 0.0)
-    return Reason(code="quota", message=message, resource=resource, asked=asked, available=left, ahead=holders[:20])
+def over_quota(over: Over, running: Iterable[Running | Request]) -> Reason:
+    """Not now: too much is held already, by some of those that run or start now."""
+    holders = [r.name for r in running if (r.user if over.scope == "user" else r.project) == over.owner]
+    asked, left = told(over.resource, over.asked), told(over.resource, max(over.cap - over.used, 0))
+    params = {
+        "owner": over.owner,
+        "used": amount(over.resource, told(over.resource, over.used)),
+        "limit": amount(over.resource, told(over.resource, over.cap)),
+        "asked": amount(over.resource, asked),
+    }
+    message = Sentence(text=_OVER[over.scope, over.resource], params=params)
+    if over.cohort is not None:
+        text = _LENT[over.resource] if over.lent else _SHARED[over.resource]
+        message = Sentence(text=text, params={**params, "cohort": over.cohort})
+    return Reason(
+        code="quota", message=message, resource=over.resource, asked=asked, available=left, ahead=holders[:20]
+    )
 
 
-def above_quota(scope: str, owner: str, resource: str, limit: float, asked: float) -> Reason:
+def above_quota(over: Over) -> Reason:
     """Never: the request alone is above the quota."""
-    params = {"limit": amount(resource, limit), "asked": amount(resource, asked)}
-    message = Sentence(text=_ABOVE[scope, resource], params={"owner": owner, **params})
-    return Reason(code="quota", message=message, resource=resource, asked=asked, available=limit)
+    asked, limit = told(over.resource, over.asked), told(over.resource, over.cap)
+    params = {"owner": over.owner, "limit": amount(over.resource, limit), "asked": amount(over.resource, asked)}
+    message = Sentence(text=_ABOVE[over.scope, over.resource], params=params)
+    return Reason(code="quota", message=message, resource=over.resource, asked=asked, available=limit)
+
+
+# ── giving way ───────────────────────────────────────────────────────────────────────────────────
+
+
+def gives_way(victim: Running, head: Request) -> Reason:
+    message = S(
+        "{victim} makes room for {name}, which has a higher priority; it is queued again.",
+        victim=victim.name,
+        name=head.name,
+    )
+    return Reason(code="preempted", message=message, ahead=[head.name])
+
+
+def gives_back(victim: Running, head: Request) -> Reason:
+    message = S(
+        "{victim} gives back what project {project} had borrowed, for {name}; it is queued again.",
+        victim=victim.name,
+        project=victim.project,
+        name=head.name,
+    )
+    return Reason(code="preempted", message=message, ahead=[head.name])
 
 
 # ── never ────────────────────────────────────────────────────────────────────────────────────────
@@ -168,30 +224,45 @@ def no_such_node(need: Need, nearest: str) -> Reason:
     return Reason(code="impossible", message=message, node=nearest)
 
 
-def too_few_nodes(group: str, asked: int, capable: int) -> Reason:
+def too_few_nodes(wish: Wish, capable: int) -> Reason:
     message = S(
         "{asked} nodes asked, but only {most} of {group} could hold a part of it.",
-        asked=asked,
+        asked=wish.count,
         most=capable,
-        group=group,
+        group=wish.need.group,
     )
-    return Reason(code="impossible", message=message, resource="node", asked=asked, available=capable)
+    return Reason(code="impossible", message=message, resource="node", asked=wish.count, available=capable)
 
 
-def closed(group: str, asked: int, able: int, shut: Sequence[NodeView]) -> Reason:
-    """It would fit, but on nodes that take no new work."""
-    names = ", ".join(node.name for node in shut[:4])
+def too_small_racks(wish: Wish, most: int) -> Reason:
+    message = S(
+        "{asked} nodes on one rack asked, but no rack of {group} has more than {most} that could hold a part of it.",
+        asked=wish.count,
+        most=most,
+        group=wish.need.group,
+    )
+    return Reason(code="impossible", message=message, resource="rack", asked=wish.count, available=most)
+
+
+def shut(fleet: Fleet, wish: Wish) -> tuple[Reason, ...]:
+    """It would fit, but on nodes that take no new work; empty when enough of them do."""
+    able, group = len(fleet.eligible(wish.need)), wish.need.group
+    if able >= wish.count:
+        return ()
+    closed = [fleet.nodes[i] for i in fleet.capable(wish.need) if not fleet.open[i]]
+    names = ", ".join(node.name for node in closed[:4])
     if able:
         message = S(
             "{asked} nodes asked, only {able} that could hold it take new work; {nodes} of {group} do not.",
-            asked=asked,
+            asked=wish.count,
             able=able,
             nodes=names,
             group=group,
         )
     else:
         message = S("The nodes of {group} that could hold it take no new work: {nodes}.", nodes=names, group=group)
-    return Reason(code="no_alive_node", message=message, node=shut[0].name, asked=asked, available=able)
+    node = closed[0].name if closed else None
+    return (Reason(code="no_alive_node", message=message, node=node, asked=wish.count, available=able),)
 
 
 # ── not now ──────────────────────────────────────────────────────────────────────────────────────
@@ -205,10 +276,11 @@ class Short(NamedTuple):
     free: float
 
 
-def _free(resource: str) -> Callable[[Room, int, Need], float]:
+def _free(room: Room, resource: str, need: Need, nodes: Ints) -> Floats:
+    """How much of what `need` asks each node could give."""
     if resource == "gpu":
-        return lambda room, i, need: offered(room.devices[i], need)
-    return lambda room, i, need: room.cpu[i] if resource == "cpu" else float(room.memory[i])
+        return room.most[nodes] / UNIT if need.fraction else room.whole[nodes].astype(float)
+    return room.cpu[nodes] / UNIT if resource == "cpu" else room.memory[nodes].astype(float)
 
 
 def _asked(need: Need) -> dict[str, float]:
@@ -218,20 +290,37 @@ def _asked(need: Need) -> dict[str, float]:
 
 def short_on(room: Room, i: int, need: Need) -> list[Short]:
     """What node `i` lacks now for one rank of `need`."""
-    found = [Short(resource, asked, _free(resource)(room, i, need)) for resource, asked in _asked(need).items()]
-    return [short for short in found if short.free < short.asked - EPSILON]
+    here = np.array([i])
+    found = [Short(name, asked, float(_free(room, name, need, here)[0])) for name, asked in _asked(need).items()]
+    return [short for short in found if short.free < short.asked - 0.5 / UNIT]
 
 
-def no_room(room: Room, need: Need, count: int) -> tuple[Reason, ...]:
-    """Why `count` ranks of `need` find no place in `room`; there are enough nodes that could hold them when empty."""
+def next_pass() -> Reason:
+    return Reason(code="queued_behind", message=S("It has room; its turn comes at the scheduler's next look."))
+
+
+def no_room(room: Room, wish: Wish) -> tuple[Reason, ...]:
+    """Why `wish` finds no place in `room`; there are enough nodes that could hold it when empty."""
+    need = wish.need
     eligible = room.fleet.eligible(need)
-    open_now = [i for i in eligible if room.fits(i, need)]
+    now = int(room.fits(need, eligible).sum())
     found: list[Reason] = []
-    if count > 1:
-        found.append(_few_open(need, count, len(open_now)))
-    if not open_now:
+    if wish.rack == "required" and now >= wish.count:
+        return (_no_rack(wish),)
+    if wish.count > 1:
+        found.append(_few_open(need, wish.count, now))
+    if not now:
         found += _nowhere(room, need, eligible)
     return tuple(found)
+
+
+def _no_rack(wish: Wish) -> Reason:
+    message = S(
+        "{asked} nodes with room on one rack of {group} asked; there are as many, but on different racks.",
+        asked=wish.count,
+        group=wish.need.group,
+    )
+    return Reason(code="insufficient_resources", message=message, resource="rack", asked=wish.count)
 
 
 def _few_open(need: Need, count: int, now: int) -> Reason:
@@ -247,17 +336,18 @@ def _few_open(need: Need, count: int, now: int) -> Reason:
     return Reason(code="insufficient_resources", message=message, resource="node", asked=count, available=now)
 
 
-def _nowhere(room: Room, need: Need, eligible: Sequence[int]) -> list[Reason]:
+def _nowhere(room: Room, need: Need, eligible: Ints) -> list[Reason]:
     """What is short on every node, with the node that has most of it; else what the nearest node lacks.
 
     Where GPUs are short everywhere nothing else is said: cores and memory come free together with them.
     """
     found: list[Reason] = []
     for resource, asked in _asked(need).items():
-        free = _free(resource)
-        best = max(eligible, key=lambda i: (free(room, i, need), -i))
-        if free(room, best, need) < asked - EPSILON:
-            found.append(_at_most(resource, asked, free(room, best, need), need.group, room.fleet.nodes[best].name))
+        free = _free(room, resource, need, eligible)
+        best = int(free.argmax())
+        if free[best] < asked - 0.5 / UNIT:
+            node = room.fleet.nodes[eligible[best]].name
+            found.append(_at_most(resource, asked, float(free[best]), need.group, node))
             if resource == "gpu":
                 break
     return found or _nearest(room, need, eligible)
@@ -276,11 +366,11 @@ def _at_most(resource: str, asked: float, most: float, group: str, node: str) ->
     return _short_reason(message, Short(resource, asked, most), node)
 
 
-def _nearest(room: Room, need: Need, eligible: Sequence[int]) -> list[Reason]:
-    def lack(i: int) -> tuple[float, int]:
-        return sum(1 - short.free / short.asked for short in short_on(room, i, need)), i
-
-    best = min(eligible, key=lack)
+def _nearest(room: Room, need: Need, eligible: Ints) -> list[Reason]:
+    lack = np.zeros(len(eligible))
+    for resource, asked in _asked(need).items():
+        lack += np.maximum(0.0, 1 - _free(room, resource, need, eligible) / asked)
+    best = int(eligible[lack.argmin()])
     return [_lacks(short, need.group, room.fleet.nodes[best].name) for short in short_on(room, best, need)]
 
 

@@ -1,4 +1,4 @@
-"""What the scheduler looks at and what it decides. Plain immutable data: no database, no clock, no I/O.
+"""What the scheduler looks at. Plain immutable data: no database, no clock, no I/O.
 
 Units as in `cluster.models`; amounts in a `Request` are totals over `node_count` nodes, split evenly.
 """
@@ -6,8 +6,7 @@ Units as in `cluster.models`; amounts in a `Request` are totals over `node_count
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-
-from cluster.models import Reason
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,8 @@ class NodeView:
     rack: str | None = None
     power: float | None = None
     temperature: float | None = None
+    kind: str | None = None
+    """Of its accelerators: cuda, rocm, gaudi, atom, rngd …; None counts as cuda."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,12 @@ class Request:
     start_at: datetime | None = None
     waiting_for: tuple[str, ...] = ()
     """Names of the sessions it depends on that have not ended well yet."""
+    rack: Literal["required", "preferred"] | None = None
+    """All ranks on nodes of one rack: or not at all, or if there is one with room."""
+    kind: str | None = None
+    """The kind of accelerator; None is any GPU."""
+    preemptible: bool = False
+    """May be stopped and queued again for one of higher priority, where its group allows that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,12 @@ class Running:
     started: datetime
     priority: int = 10
     ends_by: datetime | None = None
-    """Start + time limit, when it has one."""
+    """Start + time limit, when it has one; for one that is being stopped, the end of its grace."""
+    gpu_model: str | None = None
+    """The one it asked for."""
+    preemptible: bool = False
+    stopping: bool = False
+    """It is being stopped already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +96,10 @@ class Limit:
     memory: int | None = None
     gpu: float | None = None
     sessions: int | None = None
+    borrow_cpu: float | None = None
+    """Of a project in a cohort: how much of what the others leave idle it may take; None: all of it."""
+    borrow_memory: int | None = None
+    borrow_gpu: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +108,7 @@ class Group:
     policy: str = "fifo"
     selector: str = "concentrated"
     backfill: bool = False
+    preemption: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +122,5 @@ class Snapshot:
     project_limits: Mapping[str, Limit] = field(default_factory=dict)
     past_use: Mapping[str, float] = field(default_factory=dict)
     """Decayed device-seconds per user, for fair_share."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """`plan(snapshot)`'s answer. Every pending session is in exactly one of the three."""
-
-    start: Mapping[str, tuple[Placement, ...]]
-    """Session id -> its ranks in order."""
-    wait: Mapping[str, tuple[Reason, ...]]
-    """Stays (or becomes) PENDING: nothing free, someone is ahead, too early …"""
-    hold: Mapping[str, tuple[Reason, ...]]
-    """HELD by quota or dependency."""
-    estimated: Mapping[str, datetime] = field(default_factory=dict)
-    """Session id -> earliest start, where known time limits allow to tell."""
+    cohorts: Mapping[str, str] = field(default_factory=dict)
+    """Project -> its cohort, whose projects lend each other what they leave idle of their quotas."""

@@ -3,8 +3,10 @@
 from cluster.lifecycle import HOLDING
 from cluster.models import NodeStatus
 from cluster.scheduler import reasons
-from cluster.scheduler.fleet import Fleet, Need, Room
-from cluster.scheduler.selectors import Mood, concentrated, place
+from cluster.scheduler.fleet import Fleet, Need
+from cluster.scheduler.place import Wish, place
+from cluster.scheduler.room import Room, Spot
+from cluster.scheduler.selectors import Mood, selector
 from cluster.scheduler.state import NodeView, Placement
 from cluster.sentence import S, Sentence
 from cluster.simulator.scenario import NodeSpec, Scenario, SessionSpec
@@ -57,11 +59,11 @@ def _ranks(room: Room, session: SessionSpec) -> tuple[Placement, ...] | Sentence
     if session.on:
         return _on_named(room, session)
     need = need_of(session)
-    ranks = place(room, need, session.node_count or 1, concentrated, Mood())
-    if ranks is None:
+    spots = place(room, Wish(need, session.node_count or 1), selector("concentrated"), Mood())
+    if spots is None:
         return S("{session} is {state}, but no node of {group} has room for it", **_words(session))
-    room.take(ranks)
-    return ranks
+    room.take(need, spots)
+    return tuple(room.placement(need, spot) for spot in spots)
 
 
 def _words(session: SessionSpec) -> dict[str, str]:
@@ -86,8 +88,9 @@ def _on_named(room: Room, session: SessionSpec) -> tuple[Placement, ...] | Sente
                 node=name,
                 session=session.name,
             )
-        ranks.append(room.placement(i, need))
-        room.take(ranks[-1:])
+        spot = Spot(i, room.offer(i, need))
+        ranks.append(room.placement(need, spot))
+        room.take(need, [spot])
     return tuple(ranks)
 
 

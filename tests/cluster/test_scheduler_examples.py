@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cluster.errors import Invalid
-from cluster.scheduler import SELECTORS, feasible, matches_model, plan
-from cluster.scheduler.state import Group, Limit, NodeView, Placement, Plan, Request, Running, Snapshot
+from cluster.scheduler import SELECTORS, Plan, feasible, matches_model, plan
+from cluster.scheduler.state import Group, Limit, NodeView, Placement, Request, Running, Snapshot
 
 NOW = datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
 GIB = 2**30
@@ -247,8 +247,8 @@ def test_a_quota_holds_and_the_next_may_go() -> None:
     running = [runs("mine", "n1", dict.fromkeys(range(3), 1.0), user="alice")]
     result = plan(world([node("n1")], pending, running, user_limits={"alice": Limit(gpu=6)}))
     assert started(result) == {"within", "bobs"}
-    assert said(result, "over") == ["alice holds 3 of 6 GPUs of their quota; 4 more would exceed it."]
-    assert result.hold["s-over"][0].ahead == ["mine"]
+    assert said(result, "over") == ["alice holds 5 of 6 GPUs of their quota; 4 more would exceed it."]
+    assert result.hold["s-over"][0].ahead == ["mine", "within"]
 
 
 def test_what_starts_in_the_pass_counts_against_the_projects_quota() -> None:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.scheduler import SELECTORS, feasible, plan
-from cluster.scheduler.state import Group, Limit, NodeView, Placement, Plan, Request, Running, Snapshot
+from cluster.scheduler import SELECTORS, Plan, feasible, plan
+from cluster.scheduler.state import Group, Limit, NodeView, Placement, Request, Running, Snapshot
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 GIB = 2**30

@@ -1,0 +1,175 @@
+"""Why each session that does not start waits or is held, and when it could start: on the state after the plan."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from cluster.models import Reason
+from cluster.scheduler import reasons
+from cluster.scheduler.board import Board
+from cluster.scheduler.feasible import impossible
+from cluster.scheduler.future import Future
+from cluster.scheduler.place import Wish, place
+from cluster.scheduler.queue import Bucket, Turns
+from cluster.scheduler.selectors import selector
+from cluster.scheduler.state import Group, Request, Running
+
+if TYPE_CHECKING:
+    from cluster.scheduler.plan import Started
+
+ESTIMATES = 200
+"""So many waiting sessions of a group, from the front, get an estimated start."""
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Every session that does not start is in `wait` or in `hold`."""
+
+    wait: dict[str, tuple[Reason, ...]] = field(default_factory=dict)
+    hold: dict[str, tuple[Reason, ...]] = field(default_factory=dict)
+    estimated: dict[str, datetime] = field(default_factory=dict)
+
+
+def share_of(board: Board, group: Group, now: float) -> Callable[[str], float]:
+    """What the group's policy compares users by, `now` in s since the epoch."""
+    shares = board.shares_of(group.name)
+    if group.policy == "drf":
+        return shares.dominant
+    if group.policy == "fair_share":
+        return lambda user: board.past.get(user, 0.0) + shares.used(user, now)
+    return lambda user: 0.0
+
+
+def held_ids(board: Board, started: Sequence["Started"]) -> frozenset[str]:
+    """Ids of those that wait for another session or for their quota, when `started` have started."""
+    found: set[str] = set(board.dependent)
+    with _done(board, started) as gone:
+        for lane in board.lanes.values():
+            for bucket in lane.buckets.values():
+                if board.quotas.over(bucket.user, bucket.project, bucket.amounts):
+                    first = gone.get(id(bucket), 0)
+                    if not impossible(board, bucket.items[0][2]):
+                        found.update(ident for _, ident, _ in bucket.items.islice(first))
+    return frozenset(found)
+
+
+def explain(board: Board, now: datetime, started: Sequence["Started"]) -> Waiting:
+    """Everything about everybody that waits."""
+    found = Waiting()
+    for request in board.strangers.values():
+        found.wait[request.id] = (reasons.no_group(request.group, board.groups),)
+    for request in board.dependent.values():
+        found.hold[request.id] = (reasons.depends(request),)
+    for request in board.early.values():
+        if request.start_at is not None:
+            found.wait[request.id] = (reasons.early(request.start_at),)
+            found.estimated[request.id] = max(request.start_at, now)
+    with _done(board, started) as gone:
+        for name in sorted(board.lanes):
+            _Lane(board, name, now, started, gone, found).tell()
+    return found
+
+
+@contextmanager
+def _done(board: Board, started: Sequence["Started"]) -> Iterator[dict[int, int]]:
+    """The board as it will be when `started` have started; how many of each bucket have."""
+    gone: dict[int, int] = {}
+    try:
+        for each in started:
+            _charge(board, each, 1)
+            gone[id(each.bucket)] = gone.get(id(each.bucket), 0) + 1
+        yield gone
+    finally:
+        for each in started:
+            _charge(board, each, -1)
+
+
+def _charge(board: Board, each: "Started", sign: int) -> None:
+    bucket = each.bucket
+    (board.room.take if sign > 0 else board.room.give)(bucket.wish.need, each.spots)
+    board.quotas.charge(bucket.user, bucket.project, bucket.amounts, sign)
+    board.shares_of(bucket.wish.need.group).charge(bucket.user, bucket.amounts, sign)
+
+
+class _Lane:
+    """The sessions of one group that still wait, in their order."""
+
+    def __init__(
+        self,
+        board: Board,
+        name: str,
+        now: datetime,
+        started: Sequence["Started"],
+        gone: dict[int, int],
+        found: Waiting,
+    ) -> None:
+        self.board, self.now, self.started, self.gone, self.found = board, now, started, gone, found
+        self.group, self.lane = board.groups[name], board.lanes[name]
+        self.selector, self.mood = selector(self.group.selector), board.mood(name)
+        self.shares = board.shares_of(name)
+        self._short: dict[Wish, tuple[Reason, ...]] = {}
+        self._never: dict[Wish, tuple[Reason, ...]] = {}
+        self.names: list[str] = []
+        self.line: list[tuple[Request, Wish]] = []
+
+    def tell(self) -> None:
+        left = [(bucket, self.gone.get(id(bucket), 0)) for bucket in self.lane.buckets.values()]
+        turns = Turns.only(self.lane, left, share_of(self.board, self.group, self.now.timestamp()))
+        charged: list[Bucket] = []
+        while (head := turns.head()) is not None:
+            _, bucket, request = head
+            if self._tell(bucket, request):
+                self.shares.charge(bucket.user, bucket.amounts)
+                charged.append(bucket)
+            turns.go_on()
+        for bucket in charged:
+            self.shares.charge(bucket.user, bucket.amounts, -1)
+        self._estimate()
+
+    def _tell(self, bucket: Bucket, request: Request) -> bool:
+        """One session's reasons. True when it stands in line for room."""
+        if never := self._could_never(bucket.wish, request):
+            self.found.wait[request.id] = never
+            return False
+        if over := self.board.quotas.over(bucket.user, bucket.project, bucket.amounts):
+            holders: list[Running | Request] = [*self.board.running.values()]
+            holders += [each.request for each in self.started]
+            self.found.hold[request.id] = tuple(reasons.over_quota(each, holders) for each in over)
+            return False
+        short = self._why(bucket.wish)
+        if self.names:
+            behind = reasons.behind(self.group.name, self.names, fits=not short, backfill=self.group.backfill)
+            short = (*short, behind)
+        self.found.wait[request.id] = short or (reasons.next_pass(),)
+        self.names.append(request.name)
+        self.line.append((request, bucket.wish))
+        return True
+
+    def _could_never(self, wish: Wish, request: Request) -> tuple[Reason, ...]:
+        if wish not in self._never:
+            self._never[wish] = impossible(self.board, request) or reasons.shut(self.board.fleet, wish)
+        return self._never[wish]
+
+    def _why(self, wish: Wish) -> tuple[Reason, ...]:
+        """What is short for the class; empty when it has room."""
+        if wish not in self._short:
+            fits = place(self.board.room, wish, self.selector, self.mood) is not None
+            self._short[wish] = () if fits else reasons.no_room(self.board.room, wish)
+        return self._short[wish]
+
+    # ── later ────────────────────────────────────────────────────────────────────────────────────
+
+    def _estimate(self) -> None:
+        """The earliest start of those that wait, each after those ahead of it."""
+        future = Future(self.now.timestamp(), self.board.room.copy(), self.board.holdings, self.group.name)
+        for each in self.started:
+            if each.bucket.wish.need.group == self.group.name:
+                future.expect(each.bucket.wish.need, each.spots, each.bucket.limit)
+        for request, wish in self.line[:ESTIMATES]:
+            spots = future.fit(wish, self.selector, self.mood)
+            if spots is None or not future.known:
+                break
+            future.admit(wish.need, spots, request.time_limit)
+            self.found.estimated[request.id] = datetime.fromtimestamp(future.at, UTC)

@@ -1,0 +1,73 @@
+"""What a pass decided. Who waits and why is worked out when somebody asks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+from cluster.models import Reason
+from cluster.scheduler.board import Board
+from cluster.scheduler.explain import Waiting, explain, held_ids
+from cluster.scheduler.queue import Bucket
+from cluster.scheduler.room import Spot
+from cluster.scheduler.state import Placement, Request
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A session that starts, and where."""
+
+    request: Request
+    bucket: Bucket
+    spots: tuple[Spot, ...]
+
+
+class Plan:
+    """`plan`'s answer. Every waiting session is in exactly one of `start`, `wait` and `hold`.
+
+    All but `start` and `preempt` is worked out when it is asked for: ask before the board changes.
+    """
+
+    def __init__(self, board: Board, now: datetime, started: tuple[Started, ...], preempt: dict[str, Reason]) -> None:
+        self._board, self._now, self._version = board, now, board.version
+        self.started = started
+        self.preempt: Mapping[str, Reason] = preempt
+        """Running session's id -> why it has to be stopped with grace and queued again."""
+
+    @cached_property
+    def start(self) -> Mapping[str, tuple[Placement, ...]]:
+        """Session id -> its ranks in order."""
+        room = self._board.room
+        return {
+            each.request.id: tuple(room.placement(each.bucket.wish.need, spot) for spot in each.spots)
+            for each in self.started
+        }
+
+    @property
+    def wait(self) -> Mapping[str, tuple[Reason, ...]]:
+        """Stays (or becomes) PENDING: nothing free, someone is ahead, too early …"""
+        return self._waiting.wait
+
+    @property
+    def hold(self) -> Mapping[str, tuple[Reason, ...]]:
+        """HELD by quota or dependency."""
+        return self._waiting.hold
+
+    @property
+    def estimated(self) -> Mapping[str, datetime]:
+        """Session id -> earliest start, where known time limits allow to tell."""
+        return self._waiting.estimated
+
+    @cached_property
+    def held(self) -> frozenset[str]:
+        """Ids of the sessions in `hold`, without their reasons: cheap however many wait."""
+        return held_ids(self._current(), self.started)
+
+    @cached_property
+    def _waiting(self) -> Waiting:
+        return explain(self._current(), self._now, self.started)
+
+    def _current(self) -> Board:
+        if self._board.version != self._version:
+            raise RuntimeError("the board has changed since this plan was made; ask it for reasons before that")
+        return self._board

@@ -1,0 +1,131 @@
+"""Who gives way: sessions of lower priority for the first that waits, and borrowers for those whose quota they use.
+
+Only sessions that may be stopped and queued again are chosen, the lowest priority and the latest start first, and no
+more than it takes. Nothing is chosen while those that are being stopped already will do.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+
+from cluster.models import Reason
+from cluster.scheduler import reasons
+from cluster.scheduler.board import Board, held_by
+from cluster.scheduler.fleet import Bools, Ints
+from cluster.scheduler.holdings import Giving, Holdings
+from cluster.scheduler.place import Wish, place
+from cluster.scheduler.queue import amounts
+from cluster.scheduler.quota import RESOURCES, Over
+from cluster.scheduler.room import Room
+from cluster.scheduler.selectors import Mood, Selector
+from cluster.scheduler.state import Request, Running
+
+
+def for_room(
+    board: Board, head: Request, wish: Wish, selector: Selector, mood: Mood, leaving: Collection[str]
+) -> dict[str, Reason]:
+    """Sessions to stop so that `head`, which finds no room, gets it. `leaving` are chosen already in this pass."""
+    holdings = board.holdings
+    rows = holdings.of_group(head.group)
+    soft = _soft(board, holdings, rows, head)
+    if not soft.any():
+        return {}
+    going = holdings.stopping[rows] | np.isin(np.array(holdings.session)[rows], list(leaving))
+    order = [*rows[going], *_cheapest(holdings, rows[soft & ~going])]
+    giving = Giving(holdings, np.array(order, np.int64))
+    count = giving.until(board.room, wish)
+    surely = int(going.sum())
+    if count is None or count <= surely:
+        return {}
+    room = board.room.copy()
+    giving.give(room, 0, count)
+    spots = place(room, wish, selector, mood)
+    if spots is None:
+        return {}
+    chosen = _needed(holdings, room, wish, {spot.node for spot in spots}, giving.rows[surely:count])
+    return {ident: reasons.gives_way(board.running[ident], head) for ident in chosen}
+
+
+def _soft(board: Board, holdings: Holdings, rows: Ints, head: Request) -> Bools:
+    """Which rows are of sessions that must give way to `head`: lower priority, or borrowers of its quota."""
+    lower = holdings.priority[rows] < head.priority
+    if not board.groups[head.group].preemption:
+        lower = np.zeros(len(rows), np.bool_)
+    borrowers = [r.id for r in _borrowers(board, head)]
+    if borrowers:
+        lower |= np.isin(np.array(holdings.session)[rows], borrowers)
+    return holdings.soft[rows] & lower
+
+
+def _cheapest(holdings: Holdings, rows: Ints) -> Ints:
+    return rows[np.lexsort((rows, -holdings.began[rows], holdings.priority[rows]))]
+
+
+def _needed(holdings: Holdings, room: Room, wish: Wish, nodes: set[int], rows: Ints) -> list[str]:
+    """Of the sessions in `rows`, all of which have left `room`, those that must really leave for `nodes` to fit."""
+    mine: dict[str, list[int]] = {}
+    for row in rows:
+        mine.setdefault(holdings.session[row], []).append(int(row))
+    wanted = np.array(sorted(nodes))
+    chosen: list[str] = []
+    for ident, held in reversed(mine.items()):
+        here = np.array([row for row in held if int(holdings.node[row]) in nodes], np.int64)
+        if not len(here):
+            continue
+        _shift(holdings, room, here, -1)
+        if not room.fits(wish.need, wanted).all():
+            _shift(holdings, room, here, 1)
+            chosen.append(ident)
+    return chosen
+
+
+def _shift(holdings: Holdings, room: Room, rows: Ints, sign: int) -> None:
+    part = holdings.node[rows], sign * holdings.cpu[rows], sign * holdings.memory[rows], sign * holdings.devices[rows]
+    room.add(*part)
+
+
+# ── borrowed quota ───────────────────────────────────────────────────────────────────────────────
+
+
+def for_quota(board: Board, head: Request, over: list[Over], leaving: Collection[str]) -> dict[str, Reason]:
+    """Sessions to stop so that `head` gets what others of its cohort have borrowed of its own quota."""
+    if not all(each.lent for each in over):
+        return {}
+    short = dict.fromkeys(RESOURCES, 0) | {each.resource: each.used + each.asked - each.cap for each in over}
+    cohort = board.quotas.cohort(head.project)
+    going = [r for r in board.running.values() if r.stopping or r.id in leaving]
+    for running in going:
+        if board.quotas.cohort(running.project) == cohort:
+            _less(short, running)
+    chosen: dict[str, Reason] = {}
+    with board.trial():
+        for running in going:
+            board.end(running.id)
+        for running in _borrowers(board, head):
+            if max(short.values()) <= 0:
+                return chosen
+            if board.quotas.borrows(running.project):
+                _less(short, running)
+                board.end(running.id)
+                chosen[running.id] = reasons.gives_back(running, head)
+    return chosen if max(short.values()) <= 0 else {}
+
+
+def _borrowers(board: Board, head: Request) -> list[Running]:
+    """What projects of `head`'s cohort run beyond their own quotas, the cheapest to stop first; none when it would
+    borrow itself."""
+    quotas = board.quotas
+    cohort = quotas.cohort(head.project)
+    if cohort is None or quotas.borrows(head.project, amounts(head)):
+        return []
+    found = [
+        r
+        for r in board.running.values()
+        if r.preemptible and not r.stopping and quotas.cohort(r.project) == cohort and quotas.borrows(r.project)
+    ]
+    return sorted(found, key=lambda r: (r.priority, -r.started.timestamp(), r.id))
+
+
+def _less(short: dict[str, int], running: Running) -> None:
+    for resource, amount in zip(RESOURCES, (*held_by(running), 1), strict=True):
+        short[resource] -= amount
