@@ -10,7 +10,7 @@ from cluster.models import Reason
 from cluster.scheduler import reasons
 from cluster.scheduler.board import Board
 from cluster.scheduler.feasible import impossible
-from cluster.scheduler.future import Future
+from cluster.scheduler.future import Ending, Future
 from cluster.scheduler.place import Wish, place
 from cluster.scheduler.queue import Bucket, Turns
 from cluster.scheduler.selectors import selector
@@ -40,6 +40,16 @@ def share_of(board: Board, group: Group, now: float) -> Callable[[str], float]:
     if group.policy == "fair_share":
         return lambda user: board.past.get(user, 0.0) + shares.used(user, now)
     return lambda user: 0.0
+
+
+def future_of(board: Board, group: str, now: float, started: Sequence["Started"]) -> Future:
+    """The group's room from now on (s since the epoch), `started` being in it."""
+    more = [
+        Ending(each.bucket.wish.need, each.spots, each.bucket.limit)
+        for each in started
+        if each.bucket.wish.need.group == group
+    ]
+    return Future(now, board.room.copy(), board.holdings, group, more)
 
 
 def held_ids(board: Board, started: Sequence["Started"]) -> frozenset[str]:
@@ -163,10 +173,7 @@ class _Lane:
 
     def _estimate(self) -> None:
         """The earliest start of those that wait, each after those ahead of it."""
-        future = Future(self.now.timestamp(), self.board.room.copy(), self.board.holdings, self.group.name)
-        for each in self.started:
-            if each.bucket.wish.need.group == self.group.name:
-                future.expect(each.bucket.wish.need, each.spots, each.bucket.limit)
+        future = future_of(self.board, self.group.name, self.now.timestamp(), self.started)
         for request, wish in self.line[:ESTIMATES]:
             spots = future.fit(wish, self.selector, self.mood)
             if spots is None or not future.known:

@@ -1,6 +1,8 @@
 """When will it fit? The known ends of what runs, one after the other."""
 
+from collections.abc import Sequence
 from math import inf
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,16 +16,25 @@ OVERDUE = 60.0
 """What should have ended is given this many seconds."""
 
 
+class Ending(NamedTuple):
+    """Ranks of `need` at `spots`, for `limit` seconds at most."""
+
+    need: Need
+    spots: tuple[Spot, ...]
+    limit: float | None
+
+
 class Future:
     """The room of a group as it becomes free, moving forward only, from now (s since the epoch) on.
 
     `room` is changed: give it a copy. A session without a time limit ends after all others, nobody knows when.
     """
 
-    def __init__(self, now: float, room: Room, holdings: Holdings, group: str) -> None:
+    def __init__(self, now: float, room: Room, holdings: Holdings, group: str, more: Sequence[Ending] = ()) -> None:
+        """`more`: what `room` knows already besides what `holdings` tell."""
         self.at = self._now = now
         self.room = room
-        self._rest = _Ends(now, holdings, group)
+        self._rest = _Ends(now, holdings, group, more)
 
     def fit(self, wish: Wish, selector: Selector, mood: Mood) -> tuple[Spot, ...] | None:
         """Move to the first moment at which `wish` has room and say where; None when it never has."""
@@ -34,14 +45,10 @@ class Future:
             self.at = max(self.at, self._rest.give(self.room, count))
         return found
 
-    def expect(self, need: Need, spots: tuple[Spot, ...], limit: float | None) -> None:
-        """Something that `room` knows already ends `limit` seconds from `self.at`."""
-        self._rest.insert(need, spots, inf if limit is None else self.at + limit)
-
     def admit(self, need: Need, spots: tuple[Spot, ...], limit: float | None) -> None:
         """Start something now, at `self.at`; it ends after `limit` seconds."""
         self.room.take(need, spots)
-        self.expect(need, spots, limit)
+        self._rest.insert(Ending(need, spots, limit), self.at)
 
     @property
     def known(self) -> bool:
@@ -52,13 +59,15 @@ class Future:
 class _Ends:
     """What gives its room back, in the order of the ends; `passed` of them have."""
 
-    def __init__(self, now: float, holdings: Holdings, group: str) -> None:
+    def __init__(self, now: float, holdings: Holdings, group: str, more: Sequence[Ending]) -> None:
         rows = holdings.of_group(group)
-        ends = np.maximum(holdings.end[rows], now)
-        ends = np.where(ends <= now, now + OVERDUE, ends)
+        ends = np.where(holdings.end[rows] <= now, now + OVERDUE, holdings.end[rows])
+        self.giving = Giving(holdings, rows)
+        self.giving.append([(need, spot) for need, spots, _ in more for spot in spots])
+        ends = np.concatenate([ends, [_end(limit, now) for _, spots, limit in more for _ in spots]])
         order = np.argsort(ends, kind="stable")
         self.ends: Floats = ends[order]
-        self.giving = Giving(holdings, rows[order])
+        self.giving.sort(order)
         self.passed = 0
 
     def give(self, room: Room, count: int) -> float:
@@ -69,7 +78,15 @@ class _Ends:
         self.passed = count
         return at
 
-    def insert(self, need: Need, spots: tuple[Spot, ...], end: float) -> None:
-        at = max(int(np.searchsorted(self.ends, end, side="right")), self.passed)
-        self.ends = np.insert(self.ends, at, [end] * len(spots))
-        self.giving.insert(at, need, spots)
+    def insert(self, ending: Ending, now: float) -> None:
+        """One more, which begins `now`."""
+        self.ends = np.concatenate([self.ends, [_end(ending.limit, now)] * len(ending.spots)])
+        self.giving.append([(ending.need, spot) for spot in ending.spots])
+        order = np.argsort(self.ends[self.passed :], kind="stable") + self.passed
+        order = np.concatenate([np.arange(self.passed), order])
+        self.ends = self.ends[order]
+        self.giving.sort(order)
+
+
+def _end(limit: float | None, begun: float) -> float:
+    return inf if limit is None else begun + limit

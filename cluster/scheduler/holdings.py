@@ -1,6 +1,6 @@
 """What runs, as columns: when it ends, what each rank gives back then, and what could be made to give way."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 
 import numpy as np
@@ -89,15 +89,20 @@ class Giving:
         self._node, self._cpu, self._memory = holdings.node[rows], holdings.cpu[rows], holdings.memory[rows]
         self._devices = holdings.devices[rows]
 
-    def insert(self, at: int, need: Need, spots: tuple[Spot, ...]) -> None:
-        """Ranks of `need` at `spots` give back as the `at`-th."""
-        devices = np.zeros((len(spots), self._devices.shape[1]), np.int32)
-        for row, (_, held) in enumerate(spots):
+    def append(self, ranks: Sequence[tuple[Need, Spot]]) -> None:
+        """These give back last."""
+        devices = np.zeros((len(ranks), self._devices.shape[1]), np.int32)
+        for row, (need, (_, held)) in enumerate(ranks):
             devices[row, list(held)] = need.share if need.fraction else UNIT
-        self._node = np.insert(self._node, at, [spot.node for spot in spots])
-        self._cpu = np.insert(self._cpu, at, [need.cores] * len(spots))
-        self._memory = np.insert(self._memory, at, [need.memory] * len(spots))
-        self._devices = np.insert(self._devices, at, devices, axis=0)
+        self._node = np.concatenate([self._node, np.array([spot.node for _, spot in ranks], np.int64)])
+        self._cpu = np.concatenate([self._cpu, np.array([need.cores for need, _ in ranks], np.int64)])
+        self._memory = np.concatenate([self._memory, np.array([need.memory for need, _ in ranks], np.int64)])
+        self._devices = np.concatenate([self._devices, devices])
+
+    def sort(self, order: Ints) -> None:
+        """Put them in another order: positions, the first to give back first."""
+        self._node, self._cpu, self._memory = self._node[order], self._cpu[order], self._memory[order]
+        self._devices = self._devices[order]
 
     def __len__(self) -> int:
         return len(self._node)

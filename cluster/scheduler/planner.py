@@ -7,7 +7,6 @@ from datetime import datetime
 from cluster.models import Reason
 from cluster.scheduler import explain, preempt
 from cluster.scheduler.board import Board
-from cluster.scheduler.future import Future
 from cluster.scheduler.place import Reserved, Wish, place
 from cluster.scheduler.plan import Plan, Started
 from cluster.scheduler.queue import Bucket, Key, Lane, Turns
@@ -139,10 +138,7 @@ class _Pass:
         lane.turns = Turns.only(lane.lane, left, explain.share_of(self.board, lane.group, self.time))
 
     def _reserve(self, lane: _Lane, wish: Wish) -> None:
-        future = Future(self.time, self.board.room.copy(), self.board.holdings, lane.group.name)
-        for each in self.started:
-            if each.bucket.wish.need.group == lane.group.name:
-                future.expect(each.bucket.wish.need, each.spots, each.bucket.limit)
+        future = explain.future_of(self.board, lane.group.name, self.time, self.started)
         spots = future.fit(wish, lane.selector, lane.mood)
         if spots is not None:
             future.room.take(wish.need, spots)

@@ -74,6 +74,7 @@ class Lane:
         self.buckets: dict[object, Bucket] = {}
         self.lines: dict[str, SortedList[Head]] = {}
         self.classes: dict[Wish, dict[int, Bucket]] = defaultdict(dict)
+        self._wishes: dict[Wish, Wish] = {}
         self.waiting = 0
 
     def line(self, bucket: Bucket) -> str:
@@ -83,7 +84,8 @@ class Lane:
         key = _alike(request)
         bucket = self.buckets.get(key)
         if bucket is None:
-            bucket = self.buckets[key] = Bucket(request, wish_of(request))
+            wish = wish_of(request)
+            bucket = self.buckets[key] = Bucket(request, self._wishes.setdefault(wish, wish))
             self.classes[bucket.wish][id(bucket)] = bucket
         self._changed(bucket, lambda items: items.add(self._item(request)))
         self.waiting += 1
@@ -97,7 +99,7 @@ class Lane:
             del self.buckets[key]
             del self.classes[bucket.wish][id(bucket)]
             if not self.classes[bucket.wish]:
-                del self.classes[bucket.wish]
+                del self.classes[bucket.wish], self._wishes[bucket.wish]
 
     def _item(self, request: Request) -> tuple[float, str, Request]:
         return self._age * request.submitted.timestamp(), request.id, request

@@ -37,6 +37,13 @@ class _Account:
     used: list[int] = field(default_factory=lambda: [0] * len(RESOURCES))
     cohort: str | None = None
 
+    def add(self, amounts: Amounts, sign: int) -> None:
+        used = self.used
+        used[0] += sign * amounts[0]
+        used[1] += sign * amounts[1]
+        used[2] += sign * amounts[2]
+        used[3] += sign
+
     @property
     def limited(self) -> bool:
         return self.caps != (None,) * len(RESOURCES)
@@ -82,15 +89,13 @@ class Quotas:
 
     def charge(self, user: str, project: str, amounts: Amounts, sign: int = 1) -> None:
         """A session of so much started; with `sign` -1 it ended."""
-        more = (*amounts, 1)
         mine = self._users.get(user) or self._users.setdefault(user, _Account())
         ours = self._projects.get(project) or self._projects.setdefault(project, _Account())
-        for i, amount in enumerate(more):
-            mine.used[i] += sign * amount
-            ours.used[i] += sign * amount
+        mine.add(amounts, sign)
+        ours.add(amounts, sign)
         if ours.cohort is not None:
             used = self._cohorts[ours.cohort].used
-            for i, amount in enumerate(more):
+            for i, amount in enumerate((*amounts, 1)):
                 if ours.caps[i] is not None:
                     used[i] += sign * amount
 

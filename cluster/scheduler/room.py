@@ -124,7 +124,14 @@ class Room:
         share = sign * (need.share if need.fraction else UNIT)
         for i, devices in spots:
             self.placed[i] -= sign
-            self.shift(i, sign * need.cores, sign * need.memory, dict.fromkeys(devices, share))
+            self.cpu[i] += sign * need.cores
+            self.memory[i] += sign * need.memory
+            if devices:
+                row = self.devices[i]
+                for device in devices:
+                    row[device] += share
+                self._count(i)
+            self.log.append(i)
 
     def shift(self, i: int, cpu: int, memory: int, devices: "dict[int, int]") -> None:
         """Change what is free on node `i` by so much; a device has between nothing and all of itself free."""
@@ -174,10 +181,15 @@ class Room:
 
 def pick(free: Sequence[int], need: Need) -> tuple[int, ...]:
     """Of one node's devices those that a rank gets: a share sits on the fullest that takes it, whole ones are free."""
-    if need.fraction:
-        return (min((d for d, share in enumerate(free) if share >= need.share), key=lambda d: free[d]),)
-    if not need.whole:
+    wanted = need.share
+    if not wanted:
         return ()
+    if need.fraction:
+        fullest, least = -1, 2 * UNIT
+        for d, share in enumerate(free):
+            if wanted <= share < least:
+                fullest, least = d, share
+        return (fullest,)
     return tuple([d for d, share in enumerate(free) if share == UNIT][: need.whole])
 
 
@@ -202,7 +214,7 @@ class Table:
             self.score.fill(np.inf)
             self._look(self._eligible)
         elif self._seen < len(log):
-            nodes = np.array(sorted(set(log[self._seen :])))
+            nodes = np.array([*set(log[self._seen :])])
             self.score[nodes] = np.inf
             self._look(nodes[self._mask[nodes]])
         self._seen, self._mark = len(log), mark

@@ -31,8 +31,9 @@ class Shares:
     def charge(self, user: str, used: Amounts, sign: int = 1) -> None:
         """`user` holds so much more."""
         held = self._held.setdefault(user, [0, 0, 0])
-        for i, amount in enumerate(used):
-            held[i] += sign * amount
+        held[0] += sign * used[0]
+        held[1] += sign * used[1]
+        held[2] += sign * used[2]
 
     def runs(self, running: Running, used: Amounts, sign: int = 1) -> None:
         """A session runs since its start."""
