@@ -4,6 +4,7 @@ Units: memory and storage in bytes, `cpu` in cores, `gpu` in devices (a fraction
 seconds, times are aware datetimes in UTC, shares and utilisation 0..1, temperature in °C, power in W.
 """
 
+import zlib
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -76,6 +77,7 @@ class Reason(Model):
         "quota",
         "dependency",
         "start_at",
+        "preempted",
         "queued_behind",
         "no_alive_node",
         "not_found",
@@ -149,6 +151,10 @@ class Device(Model):
     utilization: float | None = None
     temperature: float | None = None
     power: float | None = None
+    ident: str = Field(default="", exclude=True)
+    """What its driver calls it (a number among its kind), for variables such as CUDA_VISIBLE_DEVICES. Stays with the
+    agent, as does `files`: the device files that a session needs that holds it."""
+    files: list[str] = Field(default=[], exclude=True)
 
 
 class Node(Model):
@@ -479,6 +485,19 @@ class NodeInfo(Model):
     isolation: str = "process"
     same_host: bool = False
     """True for the embedded cluster: `StartSession.workdir` may be used."""
+    address: str | None = None
+    """Where other nodes reach this one: a host name or an IP address."""
+    secret: str | None = Field(default=None, max_length=200)
+    """The node's own, made by its agent: whoever says this name with another one is another machine."""
+    cluster: str | None = None
+    """The id of the cluster that it joined before; None the first time."""
+
+
+class Registered(Model):
+    """The answer to a registration."""
+
+    cluster: str | None = None
+    """The cluster's id, for `NodeInfo.cluster`."""
 
 
 class WorkId(Model):
@@ -487,6 +506,12 @@ class WorkId(Model):
     session: str
     attempt: int
     rank: int = 0
+
+
+def rendezvous_port(session: str, attempt: int) -> int:
+    """The port (20000..29999) at which the ranks of this attempt meet. Two sessions seldom share one, and an attempt
+    does not meet what an older one left behind."""
+    return 20_000 + zlib.crc32(f"{session}.{attempt}".encode()) % 10_000
 
 
 class Work(Model):
@@ -505,6 +530,12 @@ class Work(Model):
     mounts: dict[str, str] = {}
     """Folder name -> directory on this host."""
     time_limit: float | None = None
+    image: str | None = None
+    """Used where the node's isolation is a container engine."""
+    hosts: list[str] = []
+    """The addresses of the session's nodes by rank, when it has several."""
+    port: int = Field(default=0, ge=0, le=65535)
+    """On the first of them, for the ranks to meet: `rendezvous_port`."""
 
 
 class StopOrder(Model):
@@ -541,6 +572,8 @@ class Sample(Model):
     devices: list[Device] = []
     sessions: dict[str, float] = {}
     """Session id -> share of what it holds that it uses (GPU where it has one, else CPU)."""
+    memory: dict[str, int] = {}
+    """Session id -> bytes of memory that its processes use on this node."""
 
 
 class Beat(Model):
@@ -552,6 +585,8 @@ class Beat(Model):
     logs: list[LogChunk] = []
     sample: Sample | None = None
     wait: float = Field(default=0, ge=0, le=30)
+    secret: str | None = Field(default=None, max_length=200)
+    """The node's own, as in `NodeInfo`."""
 
 
 class BeatReply(Model):

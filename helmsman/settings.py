@@ -19,7 +19,8 @@ from helmsman.errors import BadConfig
 
 PREFIX = "HELMSMAN_"
 NOT_OURS = frozenset(
-    {"HELMSMAN_SESSION", "HELMSMAN_SESSION_ID", "HELMSMAN_SESSION_NAME", "HELMSMAN_NODE", "HELMSMAN_RANK"}
+    {f"HELMSMAN_{n}" for n in ("SESSION", "SESSION_ID", "SESSION_NAME", "NODE", "RANK", "ATTEMPT", "USER", "FOLDERS")}
+    | {"HELMSMAN_HOSTS", "HELMSMAN_WORK"}
 )
 """Variables that the cluster sets inside sessions; they are no settings."""
 

@@ -1,4 +1,7 @@
-"""`python -m cluster.agents --server URL|FILE --token-file FILE --name NAME --data DIR`"""
+"""`python -m cluster.agents --data DIR --join URL --token-file FILE`, later `--data DIR` alone: `helmsman agent`.
+
+The embedded cluster's: `--server server.json --token-file FILE --name NAME --same-host`.
+"""
 
 import argparse
 import asyncio
@@ -13,16 +16,19 @@ from pathlib import Path
 
 import structlog
 
-from cluster.agents import processes
+from cluster.agents import discover, processes
+from cluster.agents.accelerators import Accelerators
 from cluster.agents.agent import Agent
-from cluster.agents.discover import node_info
+from cluster.agents.choice import choose
+from cluster.agents.membership import Membership, own_secret, settle
 from cluster.agents.runner import Runner
-from cluster.client import Client
-from cluster.errors import Unavailable
-from cluster.sentence import S
+from cluster.agents.samples import Sampler
+from cluster.agents.specify import Ways
+from cluster.errors import ClusterError, NotAllowed, NotAuthenticated
 
 
 def main() -> int:
+    """Until SIGTERM or SIGINT. 1 with one sentence on stderr when it cannot begin."""
     args = _arguments().parse_args()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -38,32 +44,47 @@ def main() -> int:
     except OSError as e:
         return _fail(f"The agent cannot write to {args.data} ({e.strerror}); give it a --data that it can.")
     with lock:
-        return asyncio.run(_serve(args))
+        try:
+            member = settle(args)
+            return asyncio.run(_serve(args.data.resolve(), member, args.same_host))
+        except (NotAuthenticated, NotAllowed):
+            known = "The server at {} does not know this token; `helmsman agent-token` prints the right one there."
+            return _fail(known.format(member.server))
+        except ClusterError as e:
+            return _fail(str(e))
 
 
-async def _serve(args: argparse.Namespace) -> int:
+async def _serve(data: Path, member: Membership, same_host: bool) -> int:
     """Until SIGTERM or SIGINT; the work goes on without this process."""
-    info = node_info(args.name, resource_group=args.resource_group, rack=args.rack, same_host=args.same_host)
-    runner = Runner(args.data.resolve() / "work", info.isolation, same_host=args.same_host)
-    agent = asyncio.ensure_future(Agent(info, runner, lambda: _connect(args)).run())
+    chosen, accelerators = choose(member.isolation, same_host=same_host), Accelerators()
+    devices = accelerators.find()
+    asked = {"rack": member.rack, "resource_group": member.group, "same_host": same_host, "cluster": member.cluster}
+    mine = {"secret": own_secret(data), "address": member.address or _address(member)}
+    info = discover.node_info(member.name, devices, chosen.kind).model_copy(update=asked | mine)
+    runner = Runner(data / "work", Ways(chosen.kind, chosen.plain, same_host, devices))
+
+    def joined(cluster: str | None) -> None:
+        if member.remembered:
+            member.model_copy(update={"cluster": cluster}).remember(data)
+
+    agent = Agent(info, runner, member.connect, Sampler(accelerators.find), joined)
+    running = asyncio.ensure_future(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, agent.cancel)
-    _announce(args.data / "agent.json", args.name)
-    with contextlib.suppress(asyncio.CancelledError):
-        await agent
-    (args.data / "agent.json").unlink(missing_ok=True)
+        asyncio.get_running_loop().add_signal_handler(number, running.cancel)
+    _announce(data / "agent.json", member.name)
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    finally:
+        (data / "agent.json").unlink(missing_ok=True)
     return 0
 
 
-def _connect(args: argparse.Namespace) -> Client:
-    """A client of the server as it is to be found now."""
+def _address(member: Membership) -> str | None:
     try:
-        url = args.server if "://" in args.server else json.loads(Path(args.server).read_text())["url"]
-        return Client.connect(url, args.token_file.read_text().strip())
-    except (OSError, ValueError, KeyError) as e:
-        raise Unavailable(
-            S("The server's address cannot be read from {file} ({why}).", file=args.server, why=str(e))
-        ) from e
+        return discover.address(member.url)
+    except (OSError, ValueError, KeyError):  # the embedded server is not up yet: it is on this machine
+        return discover.address("http://127.0.0.1")
 
 
 def _announce(path: Path, name: str) -> None:
@@ -76,14 +97,16 @@ def _announce(path: Path, name: str) -> None:
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m cluster.agents", description="The daemon of one node.")
-    parser.add_argument(
-        "--server", required=True, help="the server's URL, or its server.json, read again at each connection"
-    )
-    parser.add_argument("--token-file", required=True, type=Path)
-    parser.add_argument("--name", required=True, help="the node's name")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--join", help="the server's URL; remembered with the token in the data directory")
+    where.add_argument("--server", help="the server's URL or its server.json; nothing is remembered")
+    parser.add_argument("--token-file", type=Path, help="a file with the agents' token, - for the input")
+    parser.add_argument("--name", help="the node's name; the machine's when left out")
     parser.add_argument("--data", required=True, type=Path, help="where work is kept; one agent a directory")
     parser.add_argument("--resource-group")
     parser.add_argument("--rack")
+    parser.add_argument("--isolation", help="podman, docker, bubblewrap, cgroup2, cgroup1 or process")
+    parser.add_argument("--address", help="where other nodes reach this one")
     parser.add_argument(
         "--same-host", action="store_true", help="node and person share this machine (the embedded cluster)"
     )

@@ -16,7 +16,7 @@ from cluster import errors
 from cluster.agents.runner import Runner
 from cluster.agents.samples import Sampler
 from cluster.client import Client
-from cluster.models import Beat, BeatReply, NodeInfo, Sample
+from cluster.models import Beat, BeatReply, NodeInfo, Registered, Sample
 
 log = structlog.get_logger("agent")
 
@@ -26,6 +26,7 @@ _SAMPLE_EVERY = 5.0
 _CLEAN_EVERY = 3600.0
 _LOGS_PAUSE = 30.0
 _BACKOFF = 0.2
+_REFUSED = (errors.NotAuthenticated, errors.NotAllowed, errors.Conflict, errors.Invalid)
 _LONGEST = {False: 5.0, True: 0.5}
 """Seconds between two tries to reach the server, by whether it is on this machine."""
 
@@ -34,19 +35,32 @@ class Agent:
     """Runs one node's work for the server that `connect` reaches. `connect` is called anew for each connection, since a
     restarted server may have moved."""
 
-    def __init__(self, info: NodeInfo, runner: Runner, connect: Callable[[], Client]) -> None:
-        """On the server's own machine (`info.same_host`) it looks for a server that is away more often."""
+    def __init__(
+        self,
+        info: NodeInfo,
+        runner: Runner,
+        connect: Callable[[], Client],
+        sampler: Sampler,
+        joined: Callable[[str | None], None],
+    ) -> None:
+        """On the server's own machine (`info.same_host`) it looks for a server that is away more often. `joined` is
+        called with the cluster's id at the first registration."""
         self._info = info
         self._runner = runner
         self._connect = connect
-        self._sampler = Sampler()
+        self._sampler = sampler
+        self._joined = joined
+        self._registered = False
         self._interval = 5.0
         self._logs_from = 0.0
         self._sample_at = 0.0
         self._clean_at = 0.0
 
     async def run(self) -> None:
-        """Until cancelled. A server that is away is waited for; the work goes on and is reported afterwards."""
+        """Until cancelled. A server that is away is waited for; the work goes on and is reported afterwards.
+
+        Raises the `ClusterError` of a server that will not have this node, unless it has had it before.
+        """
         self._runner.adopt()
         failures = 0
         while True:
@@ -59,13 +73,19 @@ class Agent:
                 finally:
                     await client.close()
             except errors.ClusterError as e:
+                if isinstance(e, _REFUSED) and not self._registered:
+                    raise
                 if failures & (failures - 1) == 0:
                     log.warning("server away", why=str(e), failures=failures)
             failures += 1
             await asyncio.sleep(_backoff(failures, _LONGEST[self._info.same_host]))
 
     async def _register(self, client: Client) -> None:
-        await client.send("POST", "/v1/agents/register", self._info)
+        reply = await client.send("POST", "/v1/agents/register", self._info)
+        known = Registered.model_validate_json(reply.content or "{}")
+        if not self._registered:
+            self._registered = True
+            self._joined(known.cluster)
         log.info("registered", node=self._info.name, running=len(self._runner.running()))
 
     async def _beat_on(self, client: Client) -> None:
@@ -88,7 +108,14 @@ class Agent:
         reports = runner.reports(with_logs=telling)
         logs = runner.logs() if telling else []
         wait = 0 if reports or logs else min(_POLL, self._interval)
-        return Beat(running=runner.running(), reports=reports, logs=logs, sample=await self._sample(), wait=wait)
+        return Beat(
+            running=runner.running(),
+            reports=reports,
+            logs=logs,
+            sample=await self._sample(),
+            wait=wait,
+            secret=self._info.secret,
+        )
 
     async def _sample(self) -> Sample | None:
         if time.monotonic() < self._sample_at:

@@ -1,35 +1,51 @@
 """What this machine has: cores, memory and GPUs, as far as this process may use them."""
 
+import ipaddress
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import socket
+from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
-import pynvml
 
-from cluster.agents.isolation import best
 from cluster.models import Device, NodeInfo, Resources
 
 _CGROUP = Path("/sys/fs/cgroup")
 _NO_LIMIT = 1 << 60
+_ANYWHERE = "192.0.2.1"
+"""An address that is nobody's (RFC 5737), to ask which way leads out."""
 
 
-def node_info(
-    name: str, *, resource_group: str | None = None, rack: str | None = None, same_host: bool = False
-) -> NodeInfo:
-    """This machine as a node. Takes some milliseconds; with GPUs up to a second."""
-    found = devices()
+def node_info(name: str, found: Sequence[Device], isolation: str) -> NodeInfo:
+    """This machine as a node with these accelerators; what a person says of it is added by the caller."""
     return NodeInfo(
         name=name,
         capacity=Resources(cpu=cores(), memory=memory(), gpu=len(found)),
-        devices=found,
+        devices=list(found),
         gpu_model=found[0].model if found else None,
-        rack=rack,
-        resource_group=resource_group,
-        isolation=best(),
-        same_host=same_host,
+        isolation=isolation,
     )
+
+
+def address(url: str) -> str | None:
+    """The address of this machine on the way to the server at `url`, or, when the server is on this machine, to the
+    world outside; nothing is sent. None if unknown."""
+    parts = urlsplit(url)
+    towards = _own_address(parts.hostname or "", parts.port or 80)
+    if towards is None or not ipaddress.ip_address(towards).is_loopback:
+        return towards
+    return _own_address(_ANYWHERE, 80) or towards
+
+
+def _own_address(host: str, port: int) -> str | None:
+    try:
+        ways = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        with socket.socket(ways[0][0], socket.SOCK_DGRAM) as probe:
+            probe.connect(ways[0][4])
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
 
 
 def usable_cores() -> list[int]:
@@ -46,61 +62,6 @@ def memory(cgroup: Path = _CGROUP) -> int:
     """Bytes: the machine's, or what its control group leaves of them."""
     limits = [_number(cgroup / "memory.max"), _number(cgroup / "memory" / "memory.limit_in_bytes")]
     return min(int(psutil.virtual_memory().total), *(limit or _NO_LIMIT for limit in limits))
-
-
-def devices() -> list[Device]:
-    """All accelerators, with their live figures, numbered as their drivers number them."""
-    return [device for find in DISCOVERERS for device in find()]
-
-
-def nvidia() -> list[Device]:
-    """NVIDIA GPUs by NVML; none without a driver."""
-    with _nvml() as there:
-        if not there:
-            return []
-        return [_nvidia_device(i) for i in range(pynvml.nvmlDeviceGetCount())]
-
-
-DISCOVERERS: tuple[Callable[[], list[Device]], ...] = (nvidia,)
-"""One function for each kind of accelerator; it returns an empty list where there is none of its kind."""
-
-
-@contextmanager
-def _nvml() -> Iterator[bool]:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _nvidia_device(index: int) -> Device:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    return Device(
-        index=index,
-        model=_text(pynvml.nvmlDeviceGetName(handle)).removeprefix("NVIDIA "),
-        kind="cuda",
-        memory=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-        utilization=_figure(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
-        temperature=_figure(lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
-        power=_figure(lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000),
-    )
-
-
-def _figure(read: Callable[[], float]) -> float | None:
-    """A figure that some cards do not have."""
-    try:
-        return float(read())
-    except pynvml.NVMLError:
-        return None
-
-
-def _text(name: str | bytes) -> str:
-    return name.decode() if isinstance(name, bytes) else name
 
 
 def _cpu_quota(cgroup: Path) -> float:

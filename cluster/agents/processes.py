@@ -74,6 +74,14 @@ def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
             continue
 
 
+def name(process: psutil.Process) -> str:
+    """Of its program; empty when it has just ended."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def memory(processes: Iterable[psutil.Process]) -> int:
     """Bytes of memory they hold together (pages that they share count for each)."""
     return sum(_resident(p) for p in processes)

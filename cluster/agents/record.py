@@ -44,6 +44,20 @@ class Spec:
     time_limit: float | None
     isolation: str
     nice: int = 0
+    image: str | None = None
+    folders: dict[str, str] = field(default_factory=dict)
+    """Folder name -> its directory on this machine, to be reached from inside the fence."""
+    hidden: list[str] = field(default_factory=list)
+    """Directories of this machine that it must not see, where the fence can hide them."""
+    devices: list[int] = field(default_factory=list)
+    """The numbers of the accelerators that it holds, as the node has them."""
+    device_files: list[str] = field(default_factory=list)
+    gpus: list[str] = field(default_factory=list)
+    """What the driver calls the NVIDIA GPUs that it holds."""
+    every_device: bool = False
+    """It holds an accelerator whose device files are not known."""
+    host_network: bool = False
+    """Its ranks on other nodes must reach it."""
 
     @property
     def key(self) -> str:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster.agents import isolation, processes
-from cluster.agents.environment import environment
+from cluster.agents import containers, isolation, processes
 from cluster.agents.record import Acknowledged, Record, Spec, State, Status, Stop, now
 from cluster.agents.samples import Holding
 from cluster.agents.sentences import detail
+from cluster.agents.specify import Ways, specify
 from cluster.models import Beat, LogChunk, StopOrder, Work, WorkId, WorkReport
 from cluster.sentence import S
 
@@ -61,11 +61,10 @@ class Item:
 
 @dataclass
 class Runner:
-    """The pieces of work under `root`, each fenced by `isolation`. All methods are quick; none waits for a process."""
+    """The pieces of work under `root`, each fenced as `ways` say. All methods are quick; none waits for work."""
 
     root: Path
-    isolation: str
-    same_host: bool = False
+    ways: Ways
     _items: dict[str, Item] = field(default_factory=dict)
     _extra: list[WorkReport] = field(default_factory=list)
     """Answers to orders that left no record: work never seen here, or that there was no room to write down."""
@@ -82,6 +81,7 @@ class Runner:
                 continue
             if not record.acknowledged.done:
                 self._items[spec.key] = Item(record, spec, record.status, record.acknowledged)
+        self._sweep()
         self.refresh()
 
     def accept(self, work: Work) -> None:
@@ -141,7 +141,7 @@ class Runner:
     def holdings(self) -> list[Holding]:
         """What the running ones hold, for the sampler."""
         return [
-            Holding(i.spec.session, i.status.pid, i.spec.cpu, _devices(i.spec))
+            Holding(i.spec.session, i.status.pid, i.spec.cpu, tuple(i.spec.devices), _elsewhere(i.spec))
             for i in self._items.values()
             if i.status is not None and i.status.state == "running" and i.status.pid is not None
         ]
@@ -185,24 +185,7 @@ class Runner:
     # ── inside ───────────────────────────────────────────────────────────────────────────────────
 
     def _spec(self, work: Work) -> Spec:
-        record = Record(self.root / _key(work.id))
-        private = record.private
-        return Spec(
-            home=str(record.path),
-            session=work.id.session,
-            attempt=work.id.attempt,
-            rank=work.id.rank,
-            command=work.command,
-            cwd=work.workdir if work.workdir and self.same_host else str(private),
-            env=environment(work, record.path, private, inherit=self.same_host),
-            links=work.mounts,
-            cores=self._cores(work.cpu),
-            cpu=work.cpu,
-            memory=work.memory,
-            time_limit=work.time_limit,
-            isolation=self.isolation,
-            nice=5 if self.same_host else 0,
-        )
+        return specify(work, Record(self.root / _key(work.id)), self.ways, self._cores(work.cpu))
 
     def _cores(self, cpu: float) -> list[int]:
         """The cores that the fewest of the running ones use, as many as it holds (rounded up)."""
@@ -210,6 +193,13 @@ class Runner:
         taken = [c for i in self._items.values() if not i.ended for c in i.spec.cores]
         count = max(1, -(-int(cpu * 1000) // 1000))
         return sorted(sorted(usable, key=taken.count)[:count]) if count < len(usable) else []
+
+    def _sweep(self) -> None:
+        """End the containers of work that has no record any more, or has ended."""
+        if self.ways.isolation in isolation.CONTAINERS:
+            containers.sweep(
+                self.ways.isolation, self.root, [i.spec.unique for i in self._items.values() if not i.ended]
+            )
 
     def _supervise(self, item: Item) -> None:
         """Start its supervisor in a session of its own. Safe to repeat: only one of them can start the command."""
@@ -279,8 +269,9 @@ def _state(item: Item) -> str:
     return item.status.state if item.status is not None else ""
 
 
-def _devices(spec: Spec) -> tuple[int, ...]:
-    return tuple(int(d) for d in spec.env.get("CUDA_VISIBLE_DEVICES", "").split(",") if d)
+def _elsewhere(spec: Spec) -> str | None:
+    """The mark of work whose processes are the engine's children, not the supervisor's."""
+    return spec.home if spec.isolation in isolation.CONTAINERS else None
 
 
 def _order(item: Item, stop: Stop) -> None:

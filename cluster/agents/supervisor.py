@@ -5,6 +5,7 @@ or when its time or memory is up, and writes how it ended. It talks to nobody: f
 """
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -57,6 +58,9 @@ def _run(record: Record, spec: Spec) -> Status:
         fence.open()
         record.launch()
         child = _start(record, spec, fence)
+    except isolation.Stopped:
+        fence.close()
+        return Status("exited", now(), exit_code=128 + signal.SIGTERM, why="stopped")
     except (OSError, subprocess.SubprocessError) as e:
         fence.close()
         return Status("exited", now(), exit_code=127, why="no_start", words=_plainly(e))
@@ -75,24 +79,33 @@ def _run(record: Record, spec: Spec) -> Status:
 
 def _start(record: Record, spec: Spec, fence: isolation.Isolation) -> "subprocess.Popen[bytes] | None":
     """The command, in a group and session of its own; None for a session that is only held open."""
-    for name, directory in spec.links.items():
-        link = record.private / name
-        link.unlink(missing_ok=True)
-        link.symlink_to(directory)
-    if spec.command is None:
+    _link(record, spec)
+    launch = fence.launch()
+    if launch is None:
         record.output.touch()
         return None
     with open(record.output, "ab") as output:
         return subprocess.Popen(
-            [_shell(), "-c", spec.command],
-            cwd=spec.cwd,
-            env=spec.env,
+            launch.argv,
+            cwd=launch.cwd,
+            env=launch.env,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=fence.enter,
         )
+
+
+def _link(record: Record, spec: Spec) -> None:
+    """Its folders, in its private directory. Raises FileNotFoundError for one that is not on this machine."""
+    for directory in spec.folders.values():
+        if not os.path.isdir(directory):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+    for name, target in spec.links.items():
+        link = record.private / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
 
 
 def _keep(record: Record, status: Status) -> None:
@@ -133,11 +146,11 @@ class Watch:
 
     def clear(self) -> None:
         """End what the command left behind: ask, then kill, until nothing is left."""
-        processes.send(self._all(), signal.SIGTERM)
+        self.fence.send(self._all(), signal.SIGTERM)
         kill_at = time.monotonic() + (_LEFTOVER_GRACE if self._kill_at is None else 0)
         while self._all() and time.monotonic() < kill_at + _UNKILLABLE:
             if time.monotonic() >= kill_at:
-                processes.send(self._all(), signal.SIGKILL)
+                self.fence.send(self._all(), signal.SIGKILL)
             signal.sigtimedwait({signal.SIGCHLD}, 0.05)
             self._reap()
         self._reap()
@@ -177,26 +190,22 @@ class Watch:
         elif self.fence.over_memory(lambda: processes.memory(self._all())):
             self._stop("memory", 0)
         if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            processes.send(self._all(), signal.SIGKILL)
+            self.fence.send(self._all(), signal.SIGKILL)
 
     def _stop(self, why: Why, grace: float) -> None:
         """Ask all of it to end. A later order can only shorten the grace."""
         kill_at = time.monotonic() + grace
         if not self.why:
             self.why, self._kill_at = why, kill_at
-            processes.send(self._all(), signal.SIGTERM)
+            self.fence.send(self._all(), signal.SIGTERM)
         self._kill_at = min(self._kill_at or kill_at, kill_at)
 
     def _note_memory(self) -> None:
-        if not self.why and self.exit_code == 128 + signal.SIGKILL and self.fence.over_memory(lambda: 0):
+        if not self.why and self.exit_code == 128 + signal.SIGKILL and self.fence.ran_out():
             self.why = "memory"
 
     def _all(self) -> list[psutil.Process]:
         return processes.descendants(os.getpid())
-
-
-def _shell() -> str:
-    return "/bin/bash" if os.access("/bin/bash", os.X_OK) else "/bin/sh"
 
 
 def _plainly(error: Exception) -> str:

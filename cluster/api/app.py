@@ -9,6 +9,7 @@ from sse_starlette.sse import EventSourceResponse
 from cluster.api.limits import Bounded
 from cluster.api.problems import MOST_BODY, add_problems
 from cluster.core import Core
+from cluster.enrolment import Enrolment
 from cluster.errors import NotAllowed, NotAuthenticated
 from cluster.models import (
     AuditEntry,
@@ -28,6 +29,7 @@ from cluster.models import (
     Page,
     Project,
     QuotaUse,
+    Registered,
     ResourceGroup,
     Session,
     User,
@@ -194,10 +196,15 @@ def _operations(app: FastAPI) -> None:
 
 
 def _agents(app: FastAPI) -> None:
-    @app.post("/v1/agents/register", status_code=204, dependencies=[Depends(_agent)])
-    async def register(core: TheCore, info: NodeInfo) -> None:
+    enrolment = Enrolment(app.state.core)
+
+    @app.post("/v1/agents/register", dependencies=[Depends(_agent)])
+    async def register(core: TheCore, info: NodeInfo) -> Registered:
+        registered = await enrolment.admit(info)
         await core.agents.register(info)
+        return registered
 
     @app.post("/v1/agents/{node}/beat", dependencies=[Depends(_agent)])
     async def beat(core: TheCore, node: str, beat: Beat) -> BeatReply:
+        await enrolment.check(node, beat.secret)
         return await core.agents.beat(node, beat)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from cluster.agents import discover, isolation
+from cluster.agents import choice, discover, isolation
+from cluster.agents.accelerators import Accelerators, cuda
 from cluster.agents.cgroups import Cgroups1, Cgroups2
 from cluster.agents.samples import Holding, Sampler
 
@@ -81,7 +82,7 @@ class Driver:
 
 def test_gpus_are_found_with_their_live_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     Driver().install(monkeypatch)
-    info = discover.node_info("a100-01")
+    info = discover.node_info("a100-01", Accelerators({"cuda": cuda.find}).find(), "process")
     assert (info.capacity.gpu, info.gpu_model) == (2, "A100-SXM4-80GB")
     first, second = info.devices
     assert (first.memory, first.utilization, first.temperature, first.power) == (80 * GIB, 0.35, 61, 250)
@@ -93,12 +94,12 @@ def test_without_a_driver_there_are_no_gpus(monkeypatch: pytest.MonkeyPatch) -> 
         raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
     monkeypatch.setattr(pynvml, "nvmlInit", missing)
-    assert discover.devices() == []
+    assert cuda.find() == []
 
 
 def test_a_sessions_use_is_that_of_its_gpus_where_it_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
     Driver().install(monkeypatch)
-    sample = Sampler().take([Holding("s1", os.getpid(), cpu=1, devices=(0, 1))])
+    sample = Sampler(cuda.find).take([Holding("s1", os.getpid(), cpu=1, devices=(0, 1))])
     assert sample.sessions == {"s1": 0.35}
     assert sample.temperature == 61
     assert sample.power == 250
@@ -146,4 +147,4 @@ def test_where_nothing_is_delegated_version_2_is_refused_and_leaves_nothing(tmp_
 
 
 def test_the_best_fence_of_this_host_is_one_that_there_is() -> None:
-    assert isolation.best() in isolation.KINDS
+    assert choice.plain() in isolation.KINDS

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cluster.agents import processes
-from cluster.models import Beat, BeatReply, NodeInfo, Sample, StopOrder, Work, WorkId, WorkReport
+from cluster.models import Beat, BeatReply, NodeInfo, Registered, Sample, StopOrder, Work, WorkId, WorkReport
 
 pytestmark = pytest.mark.slow
 
@@ -40,8 +40,9 @@ class Server:
         app = FastAPI()
 
         @app.post("/v1/agents/register")
-        async def register(info: NodeInfo) -> None:
+        async def register(info: NodeInfo) -> Registered:
             self.nodes.append(info)
+            return Registered(cluster="here")
 
         @app.post("/v1/agents/{node}/beat")
         async def beat(node: str, beat: Beat) -> BeatReply:

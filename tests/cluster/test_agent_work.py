@@ -5,72 +5,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from cluster.agents import isolation, processes
+from cluster.agents import choice, processes
+from cluster.agents.byhand import MIB, end_all, ended, family, idle, output, record, state, until, work
 from cluster.agents.record import Record
 from cluster.agents.runner import Runner
-from cluster.models import Beat, StopOrder, Work, WorkId, WorkReport
+from cluster.agents.specify import Ways
+from cluster.models import Beat, StopOrder, WorkId
 
-MIB = 1 << 20
-KINDS = sorted({"process", isolation.best()})
-
-
-def work(command: str | None, session: str = "s1", attempt: int = 1, **more: object) -> Work:
-    given: dict[str, object] = {"cpu": 1, "memory": 512 * MIB, **more}
-    return Work.model_validate(
-        {"id": WorkId(session=session, attempt=attempt), "name": session, "user": "minho", "command": command, **given}
-    )
-
-
-def until(true: Callable[[], object], seconds: float = 15) -> None:
-    """Poll until `true()` holds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.02)
-
-
-def report(runner: Runner, session: str = "s1") -> WorkReport | None:
-    """The last report on `session`."""
-    runner.refresh()
-    found = [r for r in runner.reports(with_logs=False) if r.id.session == session]
-    return found[-1] if found else None
-
-
-def state(runner: Runner, session: str = "s1") -> str:
-    found = report(runner, session)
-    return found.state if found else ""
-
-
-def family(runner: Runner, key: str = "s1.1.0") -> list[psutil.Process]:
-    """All living processes of a piece of work, wherever they went."""
-    return processes.marked(str(record(runner, key).path))
-
-
-def ended(runner: Runner, session: str = "s1") -> WorkReport:
-    until(lambda: state(runner, session) in ("exited", "lost"))
-    found = report(runner, session)
-    assert found is not None
-    return found
-
-
-def record(runner: Runner, key: str = "s1.1.0") -> Record:
-    return Record(runner.root / key)
-
-
-def output(runner: Runner, key: str = "s1.1.0") -> str:
-    path = record(runner, key).output
-    return path.read_text() if path.exists() else ""
+KINDS = sorted({"process", choice.plain(same_host=True), choice.plain()})
 
 
 @pytest.fixture(params=KINDS)
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
-    made = Runner(tmp_path / "work", request.param)
+    made = Runner(tmp_path / "work", Ways(request.param, request.param))
     made.adopt()
     yield made
     end_all(made)
@@ -78,23 +31,10 @@ def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runner]:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[Runner]:
-    made = Runner(tmp_path / "work", "process")
+    made = Runner(tmp_path / "work", Ways("process", "process"))
     made.adopt()
     yield made
     end_all(made)
-
-
-def idle(runner: Runner) -> bool:
-    runner.refresh()
-    return not runner.running() and all(i.supervisor is None for i in runner._items.values())
-
-
-def end_all(runner: Runner) -> None:
-    """Leave nothing running, and no child unreaped."""
-    for item in runner._items.values():
-        if item.record.supervisor and processes.alive(item.record.supervisor) and not item.ended:
-            runner.stop(StopOrder(id=item.id, grace=0))
-    until(lambda: idle(runner))
 
 
 def test_a_command_runs_writes_a_file_and_its_exit_code_is_told(runner: Runner) -> None:
@@ -124,7 +64,7 @@ def test_the_environment_names_the_session_and_hides_other_gpus(plain: Runner, m
 
 
 def test_where_node_and_person_share_a_machine_it_starts_in_the_persons_directory(tmp_path: Path) -> None:
-    runner = Runner(tmp_path / "work", "process", same_host=True)
+    runner = Runner(tmp_path / "work", Ways("process", "process", same_host=True))
     runner.adopt()
     runner.accept(work("pwd", workdir=str(tmp_path)))
     ended(runner)
@@ -148,7 +88,7 @@ def test_folders_lie_in_the_working_directory(plain: Runner, tmp_path: Path) -> 
 
 
 def test_a_directory_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    runner = Runner(tmp_path / "work", "process", same_host=True)
+    runner = Runner(tmp_path / "work", Ways("process", "process", same_host=True))
     runner.adopt()
     runner.accept(work("true", workdir="/no/such/place"))
     end = ended(runner)
@@ -247,7 +187,7 @@ def test_an_attempt_is_started_once_however_often_it_is_ordered(plain: Runner) -
         plain.accept(work("echo once"))
     ended(plain)
     plain.accept(work("echo once"))
-    again = Runner(plain.root, "process")
+    again = Runner(plain.root, plain.ways)
     again.adopt()
     again.accept(work("echo once"))
     ended(again)
@@ -312,7 +252,7 @@ def test_a_new_agent_finds_what_runs_and_can_stop_it(plain: Runner) -> None:
     plain.accept(work("echo up; sleep 300"))
     until(lambda: state(plain) == "running")
     before = record(plain).status
-    again = Runner(plain.root, "process")
+    again = Runner(plain.root, plain.ways)
     again.adopt()
     assert [w.session for w in again.running()] == ["s1"]
     assert record(again).status == before
@@ -323,7 +263,7 @@ def test_a_new_agent_finds_what_runs_and_can_stop_it(plain: Runner) -> None:
 def test_a_new_agent_tells_what_ended_meanwhile(plain: Runner) -> None:
     plain.accept(work("exit 9"))
     until(lambda: (s := record(plain).status) is not None and s.final)
-    again = Runner(plain.root, "process")
+    again = Runner(plain.root, plain.ways)
     again.adopt()
     assert again.reports()[-1].exit_code == 9
 
@@ -331,7 +271,7 @@ def test_a_new_agent_tells_what_ended_meanwhile(plain: Runner) -> None:
 def test_work_written_down_but_not_started_is_started_by_the_next_agent(plain: Runner) -> None:
     ordered = work("echo late")
     record(plain).accept(plain._spec(ordered))
-    again = Runner(plain.root, "process")
+    again = Runner(plain.root, plain.ways)
     again.adopt()
     ended(again)
     assert output(again) == "late\n"
