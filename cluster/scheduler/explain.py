@@ -125,8 +125,7 @@ class _Lane:
         self.line: list[tuple[Request, Wish]] = []
 
     def tell(self) -> None:
-        left = [(bucket, self.gone.get(id(bucket), 0)) for bucket in self.lane.buckets.values()]
-        turns = Turns.only(self.lane, left, share_of(self.board, self.group, self.now.timestamp()))
+        turns = Turns(self.lane, share_of(self.board, self.group, self.now.timestamp()), gone=self.gone)
         charged: list[Bucket] = []
         while (head := turns.head()) is not None:
             _, bucket, request = head

@@ -1,7 +1,8 @@
 """One pass: take the waiting sessions in order, start what may start, make room where somebody has a right to it."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from cluster.models import Reason
@@ -9,7 +10,7 @@ from cluster.scheduler import explain, preempt
 from cluster.scheduler.board import Board
 from cluster.scheduler.place import Reserved, Wish, place
 from cluster.scheduler.plan import Plan, Started
-from cluster.scheduler.queue import Bucket, Key, Lane, Turns
+from cluster.scheduler.queue import Bucket, Key, Kind, Lane, Turns
 from cluster.scheduler.room import Spot
 from cluster.scheduler.selectors import Mood, Selector, selector
 from cluster.scheduler.state import Group, Request, Snapshot
@@ -34,6 +35,7 @@ class _Lane:
 
     group: Group
     lane: Lane
+    share: Callable[[str], float]
     turns: Turns
     selector: Selector
     mood: Mood
@@ -44,10 +46,6 @@ class _Lane:
     reserved: Reserved | None = None
     at: float = 0.0
     """When the head has its room (s since the epoch)."""
-    full: set[Wish] = field(default_factory=set)
-    """Classes that have no room now."""
-    late: set[Wish] = field(default_factory=set)
-    """Classes that would be in the head's way if they stayed beyond `at`."""
 
 
 class _Pass:
@@ -73,37 +71,33 @@ class _Pass:
     def _lane(self, name: str) -> _Lane:
         group, lane = self.board.groups[name], self.board.lanes[name]
         chosen = selector(group.selector)
-        turns = Turns.of(lane, explain.share_of(self.board, group, self.time))
-        return _Lane(group, lane, turns, chosen, self.board.mood(name), self.board.room.maxima(name))
+        share = explain.share_of(self.board, group, self.time)
+        mood, most = self.board.mood(name), self.board.room.maxima(name)
+        return _Lane(group, lane, share, Turns(lane, share), chosen, mood, most)
 
     # ── one session ──────────────────────────────────────────────────────────────────────────────
 
     def _decide(self, lane: _Lane, bucket: Bucket, request: Request) -> None:
         board, wish = self.board, bucket.wish
-        late = lane.head is not None and not self._in_time(lane, bucket)
-        if wish in lane.full or (late and wish in lane.late):
-            lane.turns.go_on(drop=True)
-        elif len(board.fleet.eligible(wish.need)) < wish.count:
+        late = lane.head is not None and not self._in_time(lane, bucket.limit)
+        if len(board.fleet.eligible(wish.need)) < wish.count:
             lane.turns.go_on(drop=True)  # nothing that ends will help it: it blocks nobody
         elif over := board.quotas.over(bucket.user, bucket.project, bucket.amounts):
-            self._make_way(preempt.for_quota(board, request, over, self.preempt))
+            self.preempt |= preempt.for_quota(board, request, over, self.preempt)
             lane.turns.go_on(drop=True)
         elif (spots := self._find(lane, wish, late)) is not None:
             self._begin(lane, bucket, request, spots, late)
+        elif lane.head is None:
+            self._stop(lane, request, wish)
         else:
-            (lane.late if late and wish not in lane.full else lane.full).add(wish)
-            if lane.head is None:
-                self._stop(lane, request, wish)
-            else:
-                lane.turns.go_on(drop=True)
+            lane.turns.close(bucket.kind)
 
-    def _in_time(self, lane: _Lane, bucket: Bucket) -> bool:
-        """It has ended when the head has its room."""
-        return bucket.limit is not None and self.time + bucket.limit <= lane.at
+    def _in_time(self, lane: _Lane, limit: float | None) -> bool:
+        """A session of that time limit has ended when the head has its room."""
+        return limit is not None and self.time + limit <= lane.at
 
     def _find(self, lane: _Lane, wish: Wish, late: bool) -> tuple[Spot, ...] | None:
         if self.board.room.hopeless(wish.need, lane.most):
-            lane.full.add(wish)
             return None
         return place(self.board.room, wish, lane.selector, lane.mood, lane.reserved if late else None)
 
@@ -128,14 +122,13 @@ class _Pass:
     def _stop(self, lane: _Lane, head: Request, wish: Wish) -> None:
         """The order ends here; with backfill those go on that the head does not feel."""
         lane.head = head
-        self._make_way(preempt.for_room(self.board, head, wish, lane.selector, lane.mood, self.preempt))
-        if not lane.group.backfill:
-            lane.turns = Turns([], lambda _: 0.0)
-            return
-        self._reserve(lane, wish)
+        self.preempt |= preempt.for_room(self.board, head, wish, lane.selector, lane.mood, self.preempt)
+        kinds: list[Kind] = []
+        if lane.group.backfill:
+            self._reserve(lane, wish)
+            kinds = self._open(lane)
         gone = Counter(id(each.bucket) for each in self.started)
-        left = [(bucket, gone[id(bucket)]) for bucket in self._hopeful(lane)]
-        lane.turns = Turns.only(lane.lane, left, explain.share_of(self.board, lane.group, self.time))
+        lane.turns = Turns(lane.lane, lane.share, kinds, gone)
 
     def _reserve(self, lane: _Lane, wish: Wish) -> None:
         future = explain.future_of(self.board, lane.group.name, self.time, self.started)
@@ -144,18 +137,17 @@ class _Pass:
             future.room.take(wish.need, spots)
             lane.at, lane.reserved = future.at, Reserved.of(future.room, spots)
 
-    def _hopeful(self, lane: _Lane) -> list[Bucket]:
-        """The buckets of the classes that have room now."""
-        found: list[Bucket] = []
-        for wish, buckets in lane.lane.classes.items():
-            if wish not in lane.full and self._find(lane, wish, late=False) is not None:
-                found += buckets.values()
-            else:
-                lane.full.add(wish)
+    def _open(self, lane: _Lane) -> list[Kind]:
+        """The kinds that have room now and would not be in the head's way."""
+        room: dict[tuple[Wish, bool], bool] = {}
+        found: list[Kind] = []
+        for wish, limit in lane.lane.kinds:
+            key = wish, not self._in_time(lane, limit)
+            if key not in room:
+                room[key] = self._find(lane, *key) is not None
+            if room[key]:
+                found.append(lane.lane.kinds[wish, limit])
         return found
-
-    def _make_way(self, victims: dict[str, Reason]) -> None:
-        self.preempt |= victims
 
 
 def _next(lanes: list[_Lane]) -> tuple[_Lane, Bucket, Request] | None:

@@ -1,11 +1,11 @@
 """Who is next in a resource group: priority first, then the group's policy.
 
-Waiting sessions that are alike in everything that decides (user, project, class, priority, time limit) form a bucket.
-A bucket that finds no room is passed over as a whole, so that a pass costs what it starts and tries, not what waits.
+Waiting sessions that are alike in everything that decides (user, project, class, priority, time limit) form a bucket;
+buckets of the same class and time limit form a kind. A kind that has no room is passed over as a whole, so that a pass
+costs what it starts and tries, not what waits.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 
 from sortedcontainers import SortedList
@@ -40,13 +40,21 @@ def amounts(request: Request) -> Amounts:
 class Bucket:
     """Waiting sessions that are alike, in order."""
 
-    __slots__ = ("amounts", "items", "limit", "priority", "project", "user", "wish")
+    __slots__ = ("amounts", "items", "kind", "priority", "project", "user")
 
-    def __init__(self, request: Request, wish: Wish) -> None:
+    def __init__(self, request: Request, kind: "Kind") -> None:
         self.user, self.project = request.user, request.project
-        self.wish, self.priority, self.limit = wish, request.priority, request.time_limit
+        self.kind, self.priority = kind, request.priority
         self.amounts = amounts(request)
         self.items: SortedList[tuple[float, str, Request]] = SortedList(key=_age_and_id)
+
+    @property
+    def wish(self) -> Wish:
+        return self.kind.wish
+
+    @property
+    def limit(self) -> float | None:
+        return self.kind.limit
 
     def place(self, at: int) -> Place:
         age, ident, _ = self.items[at]
@@ -64,17 +72,47 @@ def _first(head: Head) -> Place:
     return head[0]
 
 
+class Lines:
+    """The heads of buckets in order; a line for each user where shares decide between them, else one."""
+
+    __slots__ = ("by_name",)
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, SortedList[Head]] = {}
+
+    def change(self, line: str, bucket: Bucket, before: Place | None, after: Place | None) -> None:
+        """The bucket's head has moved from one place to another; None: it was, or is, empty."""
+        heads = self.by_name.get(line)
+        if heads is None:
+            heads = self.by_name[line] = SortedList(key=_first)
+        if before is not None:
+            heads.remove((before, bucket))
+        if after is not None:
+            heads.add((after, bucket))
+        elif not heads:
+            del self.by_name[line]
+
+
+class Kind(Lines):
+    """The waiting sessions that need the same and end after the same time: they have room together, or none has."""
+
+    __slots__ = ("limit", "wish")
+
+    def __init__(self, wish: Wish, limit: float | None) -> None:
+        super().__init__()
+        self.wish, self.limit = wish, limit
+
+
 class Lane:
-    """The waiting sessions of one group. `lines`: one for each user where shares decide between them, else one."""
+    """The waiting sessions of one group."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
         self.shared = checked(group.policy) in ("drf", "fair_share")
         self._age = -1.0 if group.policy == "lifo" else 1.0
         self.buckets: dict[object, Bucket] = {}
-        self.lines: dict[str, SortedList[Head]] = {}
-        self.classes: dict[Wish, dict[int, Bucket]] = defaultdict(dict)
-        self._wishes: dict[Wish, Wish] = {}
+        self.lines = Lines()
+        self.kinds: dict[tuple[Wish, float | None], Kind] = {}
         self.waiting = 0
 
     def line(self, bucket: Bucket) -> str:
@@ -84,39 +122,39 @@ class Lane:
         key = _alike(request)
         bucket = self.buckets.get(key)
         if bucket is None:
-            wish = wish_of(request)
-            bucket = self.buckets[key] = Bucket(request, self._wishes.setdefault(wish, wish))
-            self.classes[bucket.wish][id(bucket)] = bucket
-        self._changed(bucket, lambda items: items.add(self._item(request)))
+            bucket = self.buckets[key] = Bucket(request, self._kind(request))
+        self._changed(bucket, lambda: bucket.items.add(self._item(request)))
         self.waiting += 1
+
+    def _kind(self, request: Request) -> Kind:
+        key = wish_of(request), request.time_limit
+        found = self.kinds.get(key)
+        if found is None:
+            found = self.kinds[key] = Kind(*key)
+        return found
 
     def remove(self, request: Request) -> None:
         key = _alike(request)
         bucket = self.buckets[key]
-        self._changed(bucket, lambda items: items.remove(self._item(request)))
+        self._changed(bucket, lambda: bucket.items.remove(self._item(request)))
         self.waiting -= 1
         if not bucket.items:
             del self.buckets[key]
-            del self.classes[bucket.wish][id(bucket)]
-            if not self.classes[bucket.wish]:
-                del self.classes[bucket.wish], self._wishes[bucket.wish]
+            if not bucket.kind.by_name:
+                del self.kinds[bucket.kind.wish, bucket.kind.limit]
 
     def _item(self, request: Request) -> tuple[float, str, Request]:
         return self._age * request.submitted.timestamp(), request.id, request
 
-    def _changed(self, bucket: Bucket, change: Callable[["SortedList[tuple[float, str, Request]]"], None]) -> None:
-        """Keep the bucket's head in its line true."""
-        line = self.lines.setdefault(self.line(bucket), SortedList(key=_first))
+    def _changed(self, bucket: Bucket, change: Callable[[], None]) -> None:
+        """Keep the bucket's head in its lines true."""
         before = bucket.place(0) if bucket.items else None
-        change(bucket.items)
+        change()
         after = bucket.place(0) if bucket.items else None
         if before != after:
-            if before is not None:
-                line.remove((before, bucket))
-            if after is not None:
-                line.add((after, bucket))
-        if not line:
-            del self.lines[self.line(bucket)]
+            line = self.line(bucket)
+            self.lines.change(line, bucket, before, after)
+            bucket.kind.change(line, bucket, before, after)
 
 
 def _alike(request: Request) -> object:
@@ -127,40 +165,49 @@ def _alike(request: Request) -> object:
 
 
 def wish_of(request: Request) -> Wish:
+    """The class of the request."""
     return Wish(need_of(request), request.node_count, request.rack if request.node_count > 1 else None)
 
 
+Entry = tuple[Place, int, Bucket, "Iterator[Head] | None"]
+"""Place, position in the bucket, the bucket, and where the next bucket comes from if this is one's head."""
+
+
 class _Line:
-    """One line during a pass: the heads of its buckets, and of those it has taken from, what comes next."""
+    """One line during a pass: what comes next of each bucket, the buckets taken from their sources one by one."""
 
-    __slots__ = ("_fresh", "_heads", "_on", "user")
+    __slots__ = ("_gone", "_next", "user")
 
-    def __init__(self, user: str, heads: Iterable[Head], on: Iterable[tuple[Place, int, Bucket]] = ()) -> None:
-        self.user = user
-        self._heads: Iterator[Head] = iter(heads)
-        self._fresh = next(self._heads, None)
-        self._on = list(on)
-        heapify(self._on)
+    def __init__(self, user: str, sources: Iterable[Iterable[Head]], gone: Mapping[int, int]) -> None:
+        """`sources` give heads in order; of a bucket the first `gone[id(bucket)]` sessions have started already."""
+        self.user, self._gone = user, gone
+        self._next: list[Entry] = []
+        for source in sources:
+            self._pull(iter(source))
 
-    def current(self) -> tuple[Place, Bucket, int] | None:
-        """Place, bucket and position in it of the next session."""
-        fresh, on = self._fresh, self._on
-        if fresh is not None and (not on or fresh[0] < on[0][0]):
-            return fresh[0], fresh[1], 0
-        return (on[0][0], on[0][2], on[0][1]) if on else None
+    def _pull(self, source: Iterator[Head]) -> None:
+        for place, bucket in source:
+            at = self._gone.get(id(bucket), 0)
+            if not at:
+                heappush(self._next, (place, 0, bucket, source))
+                return
+            if at < len(bucket.items):
+                heappush(self._next, (bucket.place(at), at, bucket, None))
+
+    def current(self) -> Entry | None:
+        return self._next[0] if self._next else None
 
     def go_on(self, drop: bool) -> None:
         """Past the current session; with `drop` past its whole bucket."""
-        found = self.current()
-        if found is None:
-            return
-        _, bucket, at = found
-        if self._fresh is not None and self._fresh[1] is bucket:
-            self._fresh = next(self._heads, None)
-        else:
-            heappop(self._on)
+        _, at, bucket, source = heappop(self._next)
         if not drop and at + 1 < len(bucket.items):
-            heappush(self._on, (bucket.place(at + 1), at + 1, bucket))
+            heappush(self._next, (bucket.place(at + 1), at + 1, bucket, None))
+        if source is not None:
+            self._pull(source)
+
+    def shut(self) -> None:
+        """Past the current session and all that come from where it came."""
+        heappop(self._next)
 
 
 Key = tuple[int, float, float, str]
@@ -170,49 +217,67 @@ Key = tuple[int, float, float, str]
 class Turns:
     """A lane's waiting sessions in their order, during one pass. The lane itself does not change."""
 
-    def __init__(self, lines: Iterable[_Line], share: Callable[[str], float]) -> None:
-        self._share = share
-        self._heap = [entry for line in lines if (entry := self._entry(line))]
+    def __init__(
+        self,
+        lane: Lane,
+        share: Callable[[str], float],
+        kinds: Iterable[Kind] | None = None,
+        gone: Mapping[int, int] | None = None,
+    ) -> None:
+        """All sessions, or those of some `kinds`; of a bucket the first `gone[id(bucket)]` have started already."""
+        self._lane, self._share, self._gone = lane, share, gone or {}
+        self._kinds = None if kinds is None else {id(kind): kind for kind in kinds}
+        self._heap: list[tuple[Key, str, _Line | None]] = []
+        for user, heads in lane.lines.by_name.items():
+            priority, age, ident = heads[0][0]
+            self._heap.append(((priority, share(user), age, ident), user, None))
         heapify(self._heap)
-
-    @classmethod
-    def of(cls, lane: Lane, share: Callable[[str], float]) -> "Turns":
-        """All of them."""
-        return cls((_Line(user, heads) for user, heads in lane.lines.items()), share)
-
-    @classmethod
-    def only(cls, lane: Lane, buckets: Iterable[tuple[Bucket, int]], share: Callable[[str], float]) -> "Turns":
-        """The sessions of these buckets, of each from a position on."""
-        lines: dict[str, list[tuple[Place, int, Bucket]]] = defaultdict(list)
-        for bucket, at in buckets:
-            if at < len(bucket.items):
-                lines[lane.line(bucket)].append((bucket.place(at), at, bucket))
-        return cls((_Line(user, (), on) for user, on in lines.items()), share)
-
-    def _entry(self, line: _Line) -> "tuple[Key, _Line] | None":
-        found = line.current()
-        if found is None:
-            return None
-        priority, age, ident = found[0]
-        return (priority, self._share(line.user), age, ident), line
 
     def head(self) -> tuple[Key, Bucket, Request] | None:
         """The next session and where it stands; None when all had their turn."""
-        if not self._heap:
-            return None
-        key, line = self._heap[0]
-        found = line.current()
-        if found is None:
-            return None
-        _, bucket, at = found
-        return key, bucket, bucket.items[at][2]
+        while self._heap:
+            key, user, line = self._heap[0]
+            line = line or _Line(user, self._sources(user), self._gone)
+            entry = line.current()
+            while entry is not None and not self._open(entry[2]):
+                line.shut()
+                entry = line.current()
+            if entry is None:
+                heappop(self._heap)
+                continue
+            (priority, age, ident), at, bucket, _ = entry
+            true = (priority, key[1], age, ident)
+            if true == key:
+                self._heap[0] = key, user, line
+                return key, bucket, bucket.items[at][2]
+            heapreplace(self._heap, (true, user, line))  # it stands further back than it seemed
+        return None
+
+    def _sources(self, user: str) -> list["SortedList[Head]"]:
+        if self._kinds is None:
+            return [self._lane.lines.by_name[user]]
+        return [heads for kind in self._kinds.values() if (heads := kind.by_name.get(user))]
+
+    def _open(self, bucket: Bucket) -> bool:
+        return self._kinds is None or id(bucket.kind) in self._kinds
 
     def go_on(self, drop: bool = False) -> None:
-        """Past the head; with `drop` past all that are like it."""
-        line = self._heap[0][1]
+        """Past the head; with `drop` past all of its user and project that are like it."""
+        _, user, line = self._heap[0]
+        if line is None:
+            return
         line.go_on(drop)
-        entry = self._entry(line)
+        entry = line.current()
         if entry is None:
             heappop(self._heap)
         else:
-            heapreplace(self._heap, entry)
+            priority, age, ident = entry[0]
+            heapreplace(self._heap, ((priority, self._share(user), age, ident), user, line))
+
+    def close(self, kind: Kind) -> None:
+        """Past all sessions of a kind, whoever's; only among chosen `kinds`."""
+        if self._kinds is None:
+            raise TypeError("these are the turns of all kinds: drop buckets instead")
+        self._kinds.pop(id(kind), None)
+        if not self._kinds:
+            self._heap.clear()
