@@ -1,7 +1,9 @@
-"""The server's process: `python -m cluster.server --data DIR [--port N]`. Loopback only.
+"""The server's process: `python -m cluster.server --data DIR [--listen ADDRESS:PORT]`.
 
-When it listens, `DIR/server.json` (0600) says where: `{"url", "pid", "user", "user_token", "agent_token"}`; the last
-two are files beside it. They are made at the first start; the database keeps their hashes only.
+Loopback and a free port, unless told otherwise; what it was told is kept in `DIR/listen` for the next start.
+When it listens, `DIR/server.json` (0600) says where: `{"url", "join_url", "pid", "user", "user_token", "agent_token"}`.
+`url` is for this machine; `join_url` for others, null when they cannot reach it. The tokens are files beside it, made
+at the first start; the database keeps their hashes only.
 """
 
 import argparse
@@ -15,11 +17,12 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 import structlog
 import uvicorn
 
+from cluster.agents import discover
 from cluster.api.app import create_app
 from cluster.clock import WallClock
 from cluster.core import Core
@@ -30,36 +33,68 @@ from cluster.sentence import S
 log = structlog.get_logger(__name__)
 
 
+class Address(NamedTuple):
+    """A host (a name, or an IPv4 or IPv6 address) and a port."""
+
+    host: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """For this machine."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        return f"http://{Address(here.get(self.host, self.host), self.port).text}"
+
+    @property
+    def join_url(self) -> str | None:
+        """For other machines: with this machine's address on the way out, where it listens on all of them."""
+        if self.host not in ("0.0.0.0", "::"):
+            loopback = self.host in ("localhost", "::1") or self.host.startswith("127.")
+            return None if loopback else f"http://{self.text}"
+        outward = discover.address("http://127.0.0.1") or socket.gethostname()
+        return f"http://{Address(outward, self.port).text}"
+
+
 def main() -> int:
     """Serve until SIGTERM. Exit 1 with one sentence on stderr when it can't."""
     parser = argparse.ArgumentParser(prog="python -m cluster.server", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="where the database, logs and volumes are")
-    parser.add_argument("--port", type=int, default=0, help="0: a free one")
+    parser.add_argument(
+        "--listen",
+        type=_listen_address,
+        metavar="ADDRESS:PORT",
+        help="0.0.0.0:8400: for other machines too; kept",
+    )
+    parser.add_argument("--port", type=int, default=0, help="on loopback; 0: a free one")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     # uvicorn ends in order on SIGTERM and then raises it again, which must not kill us in the middle of closing
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with locked(arguments.data):
-            asyncio.run(serve(arguments.data, arguments.port))
+            asyncio.run(serve(arguments.data, _address(arguments.data, arguments.listen, arguments.port)))
     except ClusterError as e:
         print(e, file=sys.stderr)  # noqa: T201 - the one sentence for whoever started us
         return 1
     return 0
 
 
-async def serve(data: Path, port: int) -> None:
+async def serve(data: Path, address: Address) -> None:
     """Open the cluster in `data`, listen, and run passes until the server is told to stop."""
     core = await Core.open(data / "cluster.db", clock=WallClock(), data_dir=data, name="embedded")
     passes = asyncio.create_task(core.run_forever())
     try:
         user = await _first_user(core)
-        listener = _listen(port)
+        listener = _listen(address)
         config = uvicorn.Config(create_app(core), log_level="warning", timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        _announce(data, url, user)
-        log.info("listening", url=url)
+        bound = Address(address.host, listener.getsockname()[1])
+        _announce(data, bound, user)
+        log.info("listening", url=bound.url)
         await server.serve(sockets=[listener])
     finally:
         passes.cancel()
@@ -84,18 +119,40 @@ def locked(data: Path) -> TextIO:
     return lock
 
 
-def _listen(port: int) -> socket.socket:
+def _listen_address(text: str) -> Address:
+    """`ADDRESS:PORT`, `[IPv6]:PORT`."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not ADDRESS:PORT, such as 0.0.0.0:8400")
+    return Address(host, int(port))
+
+
+def _address(data: Path, told: Address | None, port: int) -> Address:
+    """Where to listen: as told, and remembered; else as remembered; else loopback."""
+    kept = data / "listen"
+    if told is not None:
+        write_private(kept, told.text)
+        return told
+    return _listen_address(kept.read_text()) if kept.exists() else Address("127.0.0.1", port)
+
+
+def _listen(address: Address) -> socket.socket:
     """Bound and listening: whoever reads server.json may connect at once."""
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port))
+        listener.bind((address.host, address.port))
         listener.listen(128)
     except OSError as e:
         listener.close()
         why = e.strerror or str(e)
+        if address.host == "127.0.0.1":
+            raise Unavailable(
+                S("Port {port} can't be used ({why}); choose another with --port.", port=address.port, why=why)
+            ) from e
         raise Unavailable(
-            S("Port {port} can't be used ({why}); choose another with --port.", port=port, why=why)
+            S("{address} can't be listened on ({why}); choose another with --listen.", address=address.text, why=why)
         ) from e
     return listener
 
@@ -124,9 +181,10 @@ def _login() -> str:
         return f"user{os.getuid()}"
 
 
-def _announce(data: Path, url: str, user: str) -> None:
+def _announce(data: Path, address: Address, user: str) -> None:
     body = {
-        "url": url,
+        "url": address.url,
+        "join_url": address.join_url,
         "pid": os.getpid(),
         "user": user,
         "user_token": str(data / "user.token"),

@@ -118,11 +118,16 @@ def web(
 
 
 @app.command()
-def up() -> None:
+def up(
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="ADDRESS:PORT", help="For other machines too: 0.0.0.0:8400. It stays so."),
+    ] = None,
+) -> None:
     """Start the embedded cluster of this machine."""
     from helmsman.embedded import ensure_running
 
-    endpoint = _run(ensure_running(_settings().data_dir))
+    endpoint = _run(ensure_running(_settings().data_dir, listen=listen))
     typer.echo(str(S("The cluster of this machine runs at {url}.", url=endpoint.url)))
 
 
@@ -132,6 +137,36 @@ def down() -> None:
     from helmsman.embedded import stop
 
     typer.echo(str(_run(stop(_settings().data_dir))))
+
+
+@app.command()
+def agent(
+    join: Annotated[str | None, typer.Option("--join", metavar="URL", help="The server's address.")] = None,
+    token: Annotated[str | None, typer.Option("--token", help="The agents' token.")] = None,
+    token_file: Annotated[str | None, typer.Option("--token-file", help='A file with it; "-" is the input.')] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The node's name; this machine's when left out.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="The resource group to join.")] = None,
+    rack: Annotated[str | None, typer.Option("--rack", help="Where it stands.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="Where work and the token are kept.")] = None,
+    isolation: Annotated[
+        str | None, typer.Option("--isolation", help="podman, docker, bubblewrap, cgroup2, cgroup1 or process.")
+    ] = None,
+    address: Annotated[str | None, typer.Option("--address", help="Where other nodes reach this one.")] = None,
+) -> None:
+    """Make this machine a node of a cluster, until it is stopped. The next time `helmsman agent` alone is enough."""
+    from helmsman.embedded import become_agent
+
+    options = {"join": join, "token-file": token_file, "name": name, "resource-group": group, "rack": rack}
+    options |= {"isolation": isolation, "address": address}
+    become_agent(data or _settings().data_dir / "agent", options, token)
+
+
+@app.command("agent-token")
+def agent_token() -> None:
+    """Print the command that makes another machine a node of this one's cluster."""
+    from helmsman.embedded import join_command
+
+    typer.echo(_run(join_command(_settings().data_dir)))
 
 
 @app.command()

@@ -12,22 +12,23 @@ import contextlib
 import fcntl
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import platformdirs
 import psutil
 from pydantic import BaseModel, ConfigDict
 
 from cluster.client import Client
-from cluster.errors import ClusterError, NotFound, Unavailable
+from cluster.errors import ClusterError, Conflict, NotFound, Unavailable
 from cluster.models import NodeStatus, S, Sentence
 
 T = TypeVar("T")
@@ -62,6 +63,9 @@ class ServerFile(ProcessFile):
 
     url: str
     user_token: Path
+    agent_token: Path
+    join_url: str | None = None
+    """For other machines."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +99,52 @@ class Place:
             ) from e
 
 
-async def ensure_running(data_dir: Path, state_dir: Path | None = None) -> Endpoint:
-    """The running cluster of this machine; what is missing of it is started.
+async def ensure_running(data_dir: Path, state_dir: Path | None = None, listen: str | None = None) -> Endpoint:
+    """The running cluster of this machine; what is missing of it is started. It listens on `listen` ("0.0.0.0:8400"),
+    else as the last time, at first on loopback.
 
-    Raises `Unavailable`, with the last line of the log of what did not start.
+    Raises `Unavailable`, with the last line of the log of what did not start; `Conflict` when it listens elsewhere.
     """
     place = Place.of(data_dir, state_dir)
     place.prepare()
     endpoint = await find(data_dir)
+    if endpoint is not None and listen not in (None, _listens(place)):
+        raise Conflict(S("The cluster already runs at {url}; stop it first with `helmsman down`.", url=endpoint.url))
     if endpoint is not None and _process(place.node / "agent.json") is not None:
         return endpoint
     async with _alone(place):
-        return await _start_missing(place)
+        return await _start_missing(place, listen)
+
+
+async def join_command(data_dir: Path) -> str:
+    """What to type on another machine to make it a node of this one's cluster. Raises `Unavailable`, `Conflict`."""
+    if await find(data_dir) is None:
+        raise Unavailable(S("The cluster of this machine is not running. Start it with `helmsman up`."))
+    server = _read(data_dir / "cluster" / "server.json", ServerFile)
+    if server is None or server.join_url is None:
+        raise Conflict(
+            S(
+                "Other machines cannot reach this server, it listens on this one only: `helmsman down`, then "
+                "`helmsman up --listen 0.0.0.0:8400`."
+            )
+        )
+    token = (await asyncio.to_thread(server.agent_token.read_text)).strip()
+    return shlex.join(["helmsman", "agent", "--join", server.join_url, "--token", token])
+
+
+def become_agent(data: Path, options: Mapping[str, str | None], token: str | None) -> NoReturn:
+    """This process becomes the agent of a node, with its data in `data`. The token goes through a pipe, so that it is
+    not in the list of processes from here on."""
+    command = [sys.executable, "-m", "cluster.agents", "--data", str(data)]
+    for name, value in options.items():
+        command += [] if value is None else [f"--{name}", value]
+    if token is not None:
+        given, giving = os.pipe()
+        os.write(giving, token.encode())
+        os.close(giving)
+        os.dup2(given, sys.stdin.fileno())
+        command += ["--token-file", "-"]
+    os.execv(sys.executable, command)
 
 
 async def find(data_dir: Path) -> Endpoint | None:
@@ -140,11 +178,11 @@ async def stop(data_dir: Path, state_dir: Path | None = None) -> Sentence:
 # ── starting ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _start_missing(place: Place) -> Endpoint:
+async def _start_missing(place: Place, listen: str | None) -> Endpoint:
     """Start both at once, where they are missing: the agent waits for the server by itself."""
     endpoint, running = await find(place.data), _process(place.node / "agent.json")
     name = _node_name(place)
-    server = None if endpoint else await _launch_server(place)
+    server = None if endpoint else await _launch_server(place, listen)
     agent = running.pid if running else _detached(_agent_command(place, name), place.node, _log(place, "agent"))
     try:
         endpoint = endpoint or await _server_there(place, server or 0)
@@ -156,12 +194,17 @@ async def _start_missing(place: Place) -> Endpoint:
     return endpoint
 
 
-async def _launch_server(place: Place) -> int:
+async def _launch_server(place: Place, listen: str | None) -> int:
     await _end(place.server / "server.json")
     (place.server / "server.json").unlink(missing_ok=True)
-    return _detached(
-        ["cluster.server", "--data", str(place.server), "--port", "0"], place.server, _log(place, "server")
-    )
+    where = ["--port", "0"] if listen is None else ["--listen", listen]
+    return _detached(["cluster.server", "--data", str(place.server), *where], place.server, _log(place, "server"))
+
+
+def _listens(place: Place) -> str | None:
+    """Where the server was last told to listen; it keeps that itself."""
+    kept = place.server / "listen"
+    return kept.read_text() if kept.exists() else None
 
 
 async def _server_there(place: Place, pid: int) -> Endpoint:
