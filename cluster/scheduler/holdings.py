@@ -86,14 +86,17 @@ class Giving:
     def __init__(self, holdings: Holdings, rows: Ints) -> None:
         """`rows` in the order in which they give back."""
         self.rows = rows
-        self._node, self._cpu, self._memory = holdings.node[rows], holdings.cpu[rows], holdings.memory[rows]
-        self._devices = holdings.devices[rows]
+        self._node, self._cpu, self._memory = holdings.node, holdings.cpu, holdings.memory
+        self._devices = holdings.devices
 
     def append(self, ranks: Sequence[tuple[Need, Spot]]) -> None:
         """These give back last."""
+        if not ranks:
+            return
         devices = np.zeros((len(ranks), self._devices.shape[1]), np.int32)
         for row, (need, (_, held)) in enumerate(ranks):
             devices[row, list(held)] = need.share if need.fraction else UNIT
+        self.rows = np.concatenate([self.rows, np.arange(len(ranks)) + len(self._node)])
         self._node = np.concatenate([self._node, np.array([spot.node for _, spot in ranks], np.int64)])
         self._cpu = np.concatenate([self._cpu, np.array([need.cores for need, _ in ranks], np.int64)])
         self._memory = np.concatenate([self._memory, np.array([need.memory for need, _ in ranks], np.int64)])
@@ -101,11 +104,10 @@ class Giving:
 
     def sort(self, order: Ints) -> None:
         """Put them in another order: positions, the first to give back first."""
-        self._node, self._cpu, self._memory = self._node[order], self._cpu[order], self._memory[order]
-        self._devices = self._devices[order]
+        self.rows = self.rows[order]
 
     def __len__(self) -> int:
-        return len(self._node)
+        return len(self.rows)
 
     def until(self, room: Room, wish: Wish, start: int = 0) -> int | None:
         """The smallest number with which `wish` has room, or None; `room` has those before `start` back already."""
@@ -134,18 +136,19 @@ class Giving:
         return high
 
     def _enough(self, room: Room, wish: Wish, fits: Bools, start: int, end: int) -> bool:
-        nodes, where = np.unique(self._node[start:end], return_inverse=True)
+        rows = self.rows[start:end]
+        nodes, where = np.unique(self._node[rows], return_inverse=True)
         cpu, memory, devices = room.cpu[nodes], room.memory[nodes], room.devices[nodes]
-        np.add.at(cpu, where, self._cpu[start:end])
-        np.add.at(memory, where, self._memory[start:end])
-        np.add.at(devices, where, self._devices[start:end])
+        np.add.at(cpu, where, self._cpu[rows])
+        np.add.at(memory, where, self._memory[rows])
+        np.add.at(devices, where, self._devices[rows])
         now = fits.copy()
         now[nodes] = room.fleet.is_eligible(wish.need)[nodes] & _fit(wish.need, cpu, memory, devices)
         return fitting_together(room, np.flatnonzero(now), wish)
 
     def give(self, room: Room, start: int, end: int) -> None:
         """Put back into `room` what these give."""
-        part = slice(start, end)
+        part = self.rows[start:end]
         room.add(self._node[part], self._cpu[part], self._memory[part], self._devices[part])
 
 
