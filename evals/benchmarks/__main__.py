@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lists", help="names of lists, clusters or generators, separated by commas")
     parser.add_argument("--seeds", type=int, help="how many seeds, from 0 on")
     parser.add_argument("--json", type=Path, help="where the result goes (with all: the folder for all of them)")
+    parser.add_argument("--size", type=float, default=1.0, help="share of the work, for a quick look (0.01)")
     parser.add_argument("--check", action="store_true", help="of table: only say whether it is up to date")
     return parser
 
@@ -52,17 +53,23 @@ def _options(given: argparse.Namespace, name: str) -> Options:
         raise Wrong("--seeds must be 1 or more.")
     if not given.data.is_dir():
         raise Wrong(f"There is no folder {given.data}; say where the workloads are with --data.")
+    if not 0 < given.size <= 1:
+        raise Wrong("--size must be over 0 and at most 1.")
     lists = tuple(x.strip() for x in given.lists.split(",") if x.strip()) if given.lists else None
-    file = given.json or KEPT / f"{name}.json"
-    return Options(
-        given.data, lists, given.seeds, file / f"{name}.json" if given.json and given.name == "all" else file
-    )
+    return Options(given.data, lists, given.seeds, _kept_as(given, name), given.size)
+
+
+def _kept_as(given: argparse.Namespace, name: str) -> Path:
+    if given.json is None or given.name == "all":
+        return Path(given.json or KEPT) / f"{name}.json"
+    return Path(given.json)
 
 
 def _run(name: str, options: Options) -> None:
     began = time.monotonic()
     report: Report = importlib.import_module(f"evals.benchmarks.{name}").run(options)
     report.seconds = round(time.monotonic() - began, 1)
+    report.size = options.size
     report.command = report.command or _command(name, options)
     report.print()
     if options.json is not None:
@@ -77,6 +84,7 @@ def _command(name: str, options: Options) -> str:
     words = ["python", "-m", "evals.benchmarks", name]
     words += ["--lists", ",".join(options.lists)] if options.lists else []
     words += ["--seeds", str(options.seeds)] if options.seeds else []
+    words += ["--size", f"{options.size:g}"] if options.size != 1 else []
     return shlex.join(words)
 
 

@@ -39,6 +39,8 @@ class Options:
     lists: tuple[str, ...] | None = None
     seeds: int | None = None
     json: Path | None = None
+    size: float = 1.0
+    """Share of the work, for a quick look; figures count at 1."""
 
     def folder(self, name: str) -> Path:
         """`data/name`; raises `Wrong` when it is missing."""
@@ -99,7 +101,7 @@ class Series(BaseModel):
     """Points of one line or group of bars; `x` are numbers (line) or names (bars)."""
 
     name: str
-    x: list[str] | list[float]
+    x: Sequence[str] | Sequence[float]
     y: list[float]
 
 
@@ -143,8 +145,8 @@ class Report(BaseModel):
     name: str
     title: str
     """What was done, in one line."""
-    command: str
-    """How to do it again."""
+    command: str = ""
+    """How to do it again; the command line fills it in."""
     columns: list[str]
     rows: list[list[Cell]]
     targets: list[Target] = []
@@ -155,6 +157,8 @@ class Report(BaseModel):
     figures: list[Figure] = []
     seconds: float = 0
     """Wall time of the whole benchmark."""
+    size: float = 1.0
+    """Share of the work that was done; the figures to keep are those of the whole."""
     environment: Environment = Field(default_factory=Environment.here)
 
     @property

@@ -1,0 +1,256 @@
+"""Sessions a second through the whole core: submitted, scheduled, ordered, running, ended; every commit on the disk.
+
+A thousand pretended agents on 8,000 GPUs in a fair_share group, users and projects with quotas; single GPUs, fractions,
+CPU sessions and gangs over 2 to 4 nodes. Sessions end as soon as they run, so that nothing is measured but the core.
+Afterwards the database is opened anew: every session that was acknowledged is there and has ended well, once.
+"""
+
+import asyncio
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import func, select
+
+from cluster.db.engine import Database
+from cluster.db.tables import Base, EventRow, GroupRow, MemberRow, ProjectRow, QuotaRow, SessionRow, UserRow
+from cluster.models import NodeInfo, SessionResult, SessionState, SessionType, StartSession
+from evals.benchmarks.doors import Door, Submit, counted_commits, in_process, seed, served
+from evals.benchmarks.nodes import GIB, Node, Seen, gpu_nodes, until_done
+from evals.benchmarks.report import Cell, Figure, Options, Report, Series, Target, Wrong
+
+TARGET = 2000.0
+KNOWN = "Backend.AI 31-85 without its database, Slurm ~500, kube-scheduler 680-810 at 5,000 nodes"
+GROUP = "gpu"
+PROJECTS, USERS_EACH = 5, 4
+
+
+@dataclass(frozen=True)
+class Size:
+    nodes: int = 1000
+    sessions: int = 20_000
+    over_http: int = 4_000
+    clients: int = 512
+    """How many wait for an acknowledgement at the same time."""
+
+    def times(self, share: float) -> "Size":
+        """The same benchmark with a part of the sessions; nodes and clients only get fewer below a hundredth."""
+        few = min(1.0, 100 * share)
+        return Size(
+            max(8, int(self.nodes * few)),
+            max(20, int(self.sessions * share)),
+            max(20, int(self.over_http * share)),
+            max(8, int(self.clients * few)),
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One way of reaching the core. Rates a second, times in seconds."""
+
+    way: str
+    sessions: int
+    seconds: float
+    acknowledged: list[float]
+    """Submit to acknowledgement."""
+    started: list[float]
+    """Submit to the server knowing that all ranks run."""
+    commits: int | None
+
+    @property
+    def rate(self) -> float:
+        return self.sessions / self.seconds
+
+
+def run(options: Options) -> Report:
+    """In process, once for each seed (one), then over HTTP."""
+    size = Size().times(options.size)
+    found = [asyncio.run(measure(size, seed, over_http=False)) for seed in range(options.seeds or 1)]
+    rate = statistics.median(m.rate for m in found)
+    found.append(asyncio.run(measure(size, 0, over_http=True)))
+    return Report(
+        name="durable",
+        title=f"{size.nodes:,} agents, gangs, quotas and fair share, every commit on the disk",
+        columns=[
+            "way",
+            "sessions",
+            "s",
+            "sessions/s",
+            "ack p50 ms",
+            "ack p99 ms",
+            "running p50 ms",
+            "running p99 ms",
+            "commits",
+        ],
+        rows=[_row(m) for m in found],
+        targets=[Target(what="sessions/s end to end, durable", value=rate, target=TARGET, known=KNOWN)],
+        notes=[
+            f"{size.clients} clients wait for acknowledgements at the same time; agents and clients of the first row "
+            "share the core's process and thread, those of the second are a process of their own.",
+            "Afterwards every acknowledged session was found in the database anew, ended well, once.",
+        ],
+        figures=[
+            Figure(
+                title="sessions/s",
+                y="sessions/s",
+                series=[Series(name="rate", x=[m.way for m in found], y=[m.rate for m in found])],
+                line=TARGET,
+            ),
+            Figure(
+                title="submit to running",
+                x="share of sessions",
+                y="s",
+                kind="lines",
+                series=[_spread(m) for m in found],
+            ),
+        ],
+    )
+
+
+def _row(m: Measured) -> list[Cell]:
+    ms = [1000 * float(np.percentile(of, q)) for of in (m.acknowledged, m.started) for q in (50, 99)]
+    return [m.way, m.sessions, m.seconds, m.rate, *ms, m.commits]
+
+
+def _spread(m: Measured) -> Series:
+    shares = [i / 100 for i in range(1, 100)]
+    return Series(name=m.way, x=shares, y=[float(np.quantile(m.started, q)) for q in shares])
+
+
+# ── the work ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def rows() -> Iterator[Base]:
+    """The people: five projects of four users each, quotas on both, one fair_share group."""
+    yield GroupRow(name=GROUP, policy="fair_share")
+    for p in range(PROJECTS):
+        yield ProjectRow(name=f"p{p}")
+    for name in users():
+        yield UserRow(name=name, role="user")
+        yield MemberRow(project=f"p{name[1]}", user=name)
+        yield QuotaRow(scope="user", name=name, gpu=400, sessions=2000)
+    for p in range(PROJECTS):
+        yield QuotaRow(scope="project", name=f"p{p}", gpu=1500)
+
+
+def users() -> list[str]:
+    return [f"u{p}{i}" for p in range(PROJECTS) for i in range(USERS_EACH)]
+
+
+def requests(count: int, seed: int) -> list[StartSession]:
+    """40 % single GPUs, 20 % fractions, 25 % CPU only, 15 % gangs over 2 to 4 nodes."""
+    draw = random.Random(seed)
+    return [_request(draw, f"s-{i:06}") for i in range(count)]
+
+
+def _request(draw: random.Random, name: str) -> StartSession:
+    kind = draw.random()
+    nodes, gpu, cpu = 1, 0.0, 4.0
+    if kind < 0.4:
+        gpu = 1
+    elif kind < 0.6:
+        gpu = draw.choice((0.25, 0.5))
+    elif kind >= 0.85:
+        nodes = draw.randint(2, 4)
+        gpu, cpu = float(nodes * draw.choice((1, 2, 4, 8))), 8.0 * nodes
+    return StartSession(
+        name=name,
+        type=SessionType.BATCH,
+        command="true",
+        cpu=cpu,
+        memory=int(cpu) * GIB,
+        gpu=gpu,
+        node_count=nodes,
+        resource_group=GROUP,
+    )
+
+
+# ── driving it ───────────────────────────────────────────────────────────────────────────────────
+
+
+async def measure(size: Size, seed: int, over_http: bool) -> Measured:
+    """All sessions from the first submission to the last end, then the check of what the database holds."""
+    work = requests(size.over_http if over_http else size.sessions, seed)
+    with tempfile.TemporaryDirectory(prefix="durable-") as folder, counted_commits() as counter:
+        async with _door(Path(folder), over_http) as door:
+            began, submitted, acknowledged, seen = await _drive(
+                door, gpu_nodes(size.nodes, GROUP), work, size.clients, counter
+            )
+        await verify(Path(folder), acknowledged)
+    if wrong := seen.not_once():
+        raise Wrong(f"{len(wrong)} sessions did not run exactly once, {wrong[0]} among them.")
+    return Measured(
+        way="over HTTP" if over_http else "in process",
+        sessions=len(work),
+        seconds=max(seen.ended.values()) - began,
+        acknowledged=[at - submitted[name] for name, at in acknowledged.items()],
+        started=[at - submitted[name] for name, at in seen.running.items()],
+        commits=None if over_http else counter["commits"],
+    )
+
+
+@asynccontextmanager
+async def _door(folder: Path, over_http: bool) -> AsyncIterator[Door]:
+    await seed(folder, rows())
+    async with served(folder, users()) if over_http else in_process(folder) as door:
+        yield door
+
+
+Times = dict[str, float]
+
+
+async def _drive(
+    door: Door, nodes: list[NodeInfo], work: list[StartSession], clients: int, counter: dict[str, int]
+) -> tuple[float, Times, Times, Seen]:
+    """When it began, when each session was submitted and acknowledged, and what the agents saw."""
+    seen = Seen({w.name or "": w.node_count for w in work})
+    submitted: Times = {}
+    acknowledged: Times = {}
+    for info in nodes:
+        await door.register(info)
+    submits = [await door.client(users()[i % len(users())]) for i in range(clients)]
+    agents = [asyncio.create_task(Node(await door.agent(n.name), seen, lambda _: 0.0).live()) for n in nodes]
+    await asyncio.sleep(0.5)  # until all of them wait for orders
+    counter["commits"] = 0
+    began = time.monotonic()
+    left = iter(work)
+    going = [asyncio.create_task(_client(submit, left, submitted, acknowledged)) for submit in submits]
+    await until_done(seen, [*going, *agents])
+    return began, submitted, acknowledged, seen
+
+
+async def _client(submit: Submit, left: Iterator[StartSession], submitted: Times, acknowledged: Times) -> None:
+    """Submit one after another until none is left; each waits for the acknowledgement of the one before."""
+    for operation in left:
+        name = operation.name or ""
+        submitted[name] = time.monotonic()
+        outcome = await submit(operation)
+        if outcome.refused:
+            raise Wrong(f"{name} was refused: {outcome.refused[0].message}")
+        acknowledged[name] = time.monotonic()
+
+
+# ── what the database holds ──────────────────────────────────────────────────────────────────────
+
+
+async def verify(folder: Path, names: Iterable[str]) -> None:
+    """Open the database in `folder` anew; raises `Wrong` unless each session is there and has ended well, once."""
+    db = await Database.open(folder / "cluster.db")
+    try:
+        async with db.read() as session:
+            rows_ = (await session.execute(select(SessionRow.name, SessionRow.state, SessionRow.result))).all()
+            ends = select(EventRow.target, func.count()).where(EventRow.kind == "session_terminated")
+            ended = dict((await session.execute(ends.group_by(EventRow.target))).all())
+    finally:
+        await db.close()
+    found = {name: (state, result, ended.get(name, 0)) for name, state, result in rows_}
+    well = (SessionState.TERMINATED.value, SessionResult.SUCCESS.value, 1)
+    bad = {name: found.get(name) for name in names if found.get(name) != well}
+    if bad:
+        raise Wrong(f"{len(bad)} acknowledged sessions did not end well, once: {dict(list(bad.items())[:3])}.")
