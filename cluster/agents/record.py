@@ -56,6 +56,8 @@ class Spec:
     """What the driver calls the NVIDIA GPUs that it holds."""
     every_device: bool = False
     """It holds an accelerator whose device files are not known."""
+    most_output: int = 256 << 20
+    """Bytes of its output that are kept."""
     host_network: bool = False
     """Its ranks on other nodes must reach it."""
 

@@ -20,6 +20,8 @@ class Ways:
     same_host: bool = False
     devices: Sequence[Device] = ()
     """Its accelerators."""
+    most_output: int = 256 << 20
+    """Bytes of one command's output that are kept."""
 
     def kind(self, work: Work) -> str:
         return self.isolation if work.image is not None or self.isolation not in CONTAINERS else self.plain
@@ -51,6 +53,7 @@ def specify(work: Work, record: Record, ways: Ways, cores: list[int]) -> Spec:
         device_files=list(dict.fromkeys(path for d in held for path in d.files)),
         gpus=[d.ident or str(d.index) for d in held if d.kind == "cuda"],
         every_device=any(not d.files for d in held),
+        most_output=ways.most_output,
         host_network=len(work.hosts) > 1,
     )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from cluster.agents import isolation, processes
+from cluster.agents.keeping import Keeper
 from cluster.agents.record import Record, Spec, Status, Why, now
 
 GRACE = 10.0
@@ -54,16 +55,18 @@ def _run(record: Record, spec: Spec) -> Status:
     """Start it, watch it, clear up; how it ended."""
     fence = isolation.KINDS[spec.isolation](spec)
     try:
+        keeper = Keeper(record, spec.most_output)
         record.put(Status("preparing", now()))
         fence.open()
         record.launch()
-        child = _start(record, spec, fence)
+        child = _start(record, spec, fence, keeper)
     except isolation.Stopped:
         fence.close()
         return Status("exited", now(), exit_code=128 + signal.SIGTERM, why="stopped")
     except (OSError, subprocess.SubprocessError) as e:
         fence.close()
         return Status("exited", now(), exit_code=127, why="no_start", words=_plainly(e))
+    keeper.begin()
     pid = child.pid if child else os.getpid()
     begun = now()
     with contextlib.suppress(OSError):
@@ -71,30 +74,29 @@ def _run(record: Record, spec: Spec) -> Status:
     watch = Watch(record, spec, fence, child.pid if child else None)
     watch.until_ended()
     watch.clear()
+    keeper.finish()
     fence.close()
     if child:
         child.returncode = watch.exit_code
     return Status("exited", now(), pid, begun, watch.exit_code, watch.why)
 
 
-def _start(record: Record, spec: Spec, fence: isolation.Isolation) -> "subprocess.Popen[bytes] | None":
+def _start(record: Record, spec: Spec, fence: isolation.Isolation, keeper: Keeper) -> "subprocess.Popen[bytes] | None":
     """The command, in a group and session of its own; None for a session that is only held open."""
     _link(record, spec)
     launch = fence.launch()
     if launch is None:
-        record.output.touch()
         return None
-    with open(record.output, "ab") as output:
-        return subprocess.Popen(
-            launch.argv,
-            cwd=launch.cwd,
-            env=launch.env,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=fence.enter,
-        )
+    return subprocess.Popen(
+        launch.argv,
+        cwd=launch.cwd,
+        env=launch.env,
+        stdin=subprocess.DEVNULL,
+        stdout=keeper.writing,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=fence.enter,
+    )
 
 
 def _link(record: Record, spec: Spec) -> None:
