@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 from cluster.scheduler import fragmentation
 from cluster.scheduler.fleet import Fleet, Need, units
 from cluster.scheduler.holdings import Holdings
+from cluster.scheduler.parking import Parking
 from cluster.scheduler.queue import Amounts, Lane, checked, wish_of
 from cluster.scheduler.quota import Quotas
 from cluster.scheduler.room import Room
@@ -25,6 +26,7 @@ class Board:
         """Grows with every change."""
         self.groups: dict[str, Group] = {}
         self.quotas = Quotas()
+        self.parking = Parking(self.quotas)
         self.past: Mapping[str, float] = {}
         """Decayed device-seconds of each user's ended sessions."""
         self.pending: dict[str, Request] = {}
@@ -178,14 +180,18 @@ class Board:
         lane = self.lanes.get(request.group)
         if lane is None:
             lane = self.lanes[request.group] = Lane(self.groups[request.group])
-        lane.add(request)
+        bucket = lane.add(request)
+        if bucket is not None:
+            self.parking.joined(lane, bucket)
 
     def _dequeue(self, ident: str) -> Request:
         request = self.pending.pop(ident)
         apart = (self.strangers, self.dependent, self.early)
         if not any(place.pop(ident, None) for place in apart):
             lane = self.lanes[request.group]
-            lane.remove(request)
+            bucket = lane.remove(request)
+            if bucket is not None:
+                self.parking.left(bucket)
             if not lane.waiting:
                 del self.lanes[request.group]
         self._mix(request, -1)
@@ -216,6 +222,7 @@ class Board:
         self.running[running.id] = running
         used = held_by(running)
         self.quotas.charge(running.user, running.project, used)
+        self.parking.taken(running.user, running.project)
         self._shares(running.group).runs(running, used)
         if self._holdings is not None:
             self._holdings.add(running)
@@ -226,6 +233,7 @@ class Board:
         running = self.running.pop(ident)
         used = held_by(running)
         self.quotas.charge(running.user, running.project, used, -1)
+        self.parking.given(running.user, running.project)
         self._shares(running.group).runs(running, used, -1)
         if self._holdings is not None:
             self._holdings.remove(ident)
@@ -274,6 +282,7 @@ class Board:
         before = self._limits
         self._limits = (users, projects, cohorts or {})
         self.quotas.limit(*self._limits)
+        self.parking.changed()
         self._changed(lambda: self.set_limits(*before))
 
     def set_past_use(self, past: Mapping[str, float]) -> None:

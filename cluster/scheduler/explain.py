@@ -52,16 +52,25 @@ def future_of(board: Board, group: str, now: float, started: Sequence["Started"]
     return Future(now, board.room.copy(), board.holdings, group, more)
 
 
-def held_ids(board: Board, started: Sequence["Started"]) -> frozenset[str]:
+def held_ids(board: Board, started: Sequence["Started"], over: Sequence[Bucket]) -> frozenset[str]:
     """Ids of those that wait for another session or for their quota, when `started` have started."""
     found: set[str] = set(board.dependent)
+    possible: dict[Wish, bool] = {}
+
+    def hold(bucket: Bucket, first: int) -> None:
+        if bucket.wish not in possible:
+            possible[bucket.wish] = not _nowhere(board, bucket.wish, bucket.items[0][2])
+        if possible[bucket.wish]:
+            found.update(ident for _, ident, _ in bucket.items.islice(first))
+
+    for bucket in board.parking.aside():
+        hold(bucket, 0)
     with _done(board, started) as gone:
-        for lane in board.lanes.values():
-            for bucket in lane.buckets.values():
-                if board.quotas.over(bucket.user, bucket.project, bucket.amounts):
-                    first = gone.get(id(bucket), 0)
-                    if not impossible(board, bucket.items[0][2]):
-                        found.update(ident for _, ident, _ in bucket.items.islice(first))
+        owners = dict.fromkeys((each.request.user, each.request.project) for each in started)
+        touched = {id(b): b for owner in owners for b in board.parking.owned(*owner)} | {id(b): b for b in over}
+        for bucket in touched.values():
+            if bucket.aside is None and board.quotas.over(bucket.user, bucket.project, bucket.amounts):
+                hold(bucket, gone.get(id(bucket), 0))
     return frozenset(found)
 
 
@@ -80,6 +89,11 @@ def explain(board: Board, now: datetime, started: Sequence["Started"]) -> Waitin
         for name in sorted(board.lanes):
             _Lane(board, name, now, started, gone, found).tell()
     return found
+
+
+def _nowhere(board: Board, wish: Wish, request: Request) -> tuple[Reason, ...]:
+    """Why nothing that ends will help the class: it is too large, or only closed nodes could hold it."""
+    return impossible(board, request) or reasons.shut(board.fleet, wish)
 
 
 @contextmanager
@@ -135,6 +149,10 @@ class _Lane:
             turns.go_on()
         for bucket in charged:
             self.shares.charge(bucket.user, bucket.amounts, -1)
+        for bucket in self.lane.buckets.values():
+            if bucket.aside is not None:
+                for _, _, request in bucket.items:
+                    self._tell(bucket, request)
         self._estimate()
 
     def _tell(self, bucket: Bucket, request: Request) -> bool:
@@ -158,7 +176,7 @@ class _Lane:
 
     def _could_never(self, wish: Wish, request: Request) -> tuple[Reason, ...]:
         if wish not in self._never:
-            self._never[wish] = impossible(self.board, request) or reasons.shut(self.board.fleet, wish)
+            self._never[wish] = _nowhere(self.board, wish, request)
         return self._never[wish]
 
     def _why(self, wish: Wish) -> tuple[Reason, ...]:

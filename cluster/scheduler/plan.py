@@ -28,7 +28,16 @@ class Plan:
     All but `start` and `preempt` is worked out when it is asked for: ask before the board changes.
     """
 
-    def __init__(self, board: Board, now: datetime, started: tuple[Started, ...], preempt: dict[str, Reason]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        now: datetime,
+        started: tuple[Started, ...],
+        preempt: dict[str, Reason],
+        over: tuple[Bucket, ...] = (),
+    ) -> None:
+        """`over`: buckets that found their quota used up."""
+        self._over = over
         self._board, self._now, self._version = board, now, board.version
         self.started = started
         self.preempt: Mapping[str, Reason] = preempt
@@ -60,8 +69,11 @@ class Plan:
 
     @cached_property
     def held(self) -> frozenset[str]:
-        """Ids of the sessions in `hold`, without their reasons: cheap however many wait."""
-        return held_ids(self._current(), self.started)
+        """Ids of those in `hold`, without their reasons, so that it is cheap however many wait.
+
+        Of a cohort whose quota is used up, only those that had their turn in the pass.
+        """
+        return held_ids(self._current(), self.started, self._over)
 
     @cached_property
     def _waiting(self) -> Waiting:

@@ -54,6 +54,8 @@ class _Pass:
         self.time = now.timestamp()
         self.started: list[Started] = []
         self.preempt: dict[str, Reason] = {}
+        self.over: list[tuple[Lane, Bucket]] = []
+        """What found its quota used up."""
 
     def run(self) -> Plan:
         board = self.board
@@ -66,7 +68,9 @@ class _Pass:
         finally:
             for each in self.started:
                 self._charge(each, -1)
-        return Plan(board, self.now, tuple(self.started), self.preempt)
+        for lane, bucket in self.over:
+            board.parking.look(lane, bucket)
+        return Plan(board, self.now, tuple(self.started), self.preempt, tuple(bucket for _, bucket in self.over))
 
     def _lane(self, name: str) -> _Lane:
         group, lane = self.board.groups[name], self.board.lanes[name]
@@ -84,6 +88,7 @@ class _Pass:
             lane.turns.go_on(drop=True)  # nothing that ends will help it: it blocks nobody
         elif over := board.quotas.over(bucket.user, bucket.project, bucket.amounts):
             self.preempt |= preempt.for_quota(board, request, over, self.preempt)
+            self.over.append((lane.lane, bucket))
             lane.turns.go_on(drop=True)
         elif (spots := self._find(lane, wish, late)) is not None:
             self._begin(lane, bucket, request, spots, late)

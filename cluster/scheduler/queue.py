@@ -40,12 +40,14 @@ def amounts(request: Request) -> Amounts:
 class Bucket:
     """Waiting sessions that are alike, in order."""
 
-    __slots__ = ("amounts", "items", "kind", "priority", "project", "user")
+    __slots__ = ("amounts", "aside", "items", "kind", "priority", "project", "user")
 
     def __init__(self, request: Request, kind: "Kind") -> None:
         self.user, self.project = request.user, request.project
         self.kind, self.priority = kind, request.priority
         self.amounts = amounts(request)
+        self.aside: tuple[str, str] | None = None
+        """Whose quota it waits for, in no line meanwhile."""
         self.items: SortedList[tuple[float, str, Request]] = SortedList(key=_age_and_id)
 
     @property
@@ -96,11 +98,13 @@ class Lines:
 class Kind(Lines):
     """The waiting sessions that need the same and end after the same time: they have room together, or none has."""
 
-    __slots__ = ("limit", "wish")
+    __slots__ = ("buckets", "limit", "wish")
 
     def __init__(self, wish: Wish, limit: float | None) -> None:
         super().__init__()
         self.wish, self.limit = wish, limit
+        self.buckets = 0
+        """How many there are, those that stand aside too."""
 
 
 class Lane:
@@ -118,43 +122,66 @@ class Lane:
     def line(self, bucket: Bucket) -> str:
         return bucket.user if self.shared else ""
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request) -> Bucket | None:
+        """The session waits; returns its bucket when that is new."""
         key = _alike(request)
         bucket = self.buckets.get(key)
+        new = bucket is None
         if bucket is None:
             bucket = self.buckets[key] = Bucket(request, self._kind(request))
-        self._changed(bucket, lambda: bucket.items.add(self._item(request)))
+        before = self._head(bucket)
+        bucket.items.add(self._item(request))
+        self._line_up(bucket, before, self._head(bucket))
         self.waiting += 1
+        return bucket if new else None
 
     def _kind(self, request: Request) -> Kind:
         key = wish_of(request), request.time_limit
         found = self.kinds.get(key)
         if found is None:
             found = self.kinds[key] = Kind(*key)
+        found.buckets += 1
         return found
 
-    def remove(self, request: Request) -> None:
+    def remove(self, request: Request) -> Bucket | None:
+        """The session waits no more; returns its bucket when that is gone."""
         key = _alike(request)
         bucket = self.buckets[key]
-        self._changed(bucket, lambda: bucket.items.remove(self._item(request)))
+        before = self._head(bucket)
+        bucket.items.remove(self._item(request))
+        self._line_up(bucket, before, self._head(bucket))
         self.waiting -= 1
-        if not bucket.items:
-            del self.buckets[key]
-            if not bucket.kind.by_name:
-                del self.kinds[bucket.kind.wish, bucket.kind.limit]
+        if bucket.items:
+            return None
+        del self.buckets[key]
+        bucket.kind.buckets -= 1
+        if not bucket.kind.buckets:
+            del self.kinds[bucket.kind.wish, bucket.kind.limit]
+        return bucket
 
     def _item(self, request: Request) -> tuple[float, str, Request]:
         return self._age * request.submitted.timestamp(), request.id, request
 
-    def _changed(self, bucket: Bucket, change: Callable[[], None]) -> None:
+    @staticmethod
+    def _head(bucket: Bucket) -> Place | None:
+        """Where the bucket stands in its lines; None when it is in none."""
+        return bucket.place(0) if bucket.items and bucket.aside is None else None
+
+    def _line_up(self, bucket: Bucket, before: Place | None, after: Place | None) -> None:
         """Keep the bucket's head in its lines true."""
-        before = bucket.place(0) if bucket.items else None
-        change()
-        after = bucket.place(0) if bucket.items else None
         if before != after:
             line = self.line(bucket)
             self.lines.change(line, bucket, before, after)
             bucket.kind.change(line, bucket, before, after)
+
+    def put_aside(self, bucket: Bucket, owner: tuple[str, str]) -> None:
+        """Out of its lines, until `owner`'s quota has room again."""
+        self._line_up(bucket, self._head(bucket), None)
+        bucket.aside = owner
+
+    def put_back(self, bucket: Bucket) -> None:
+        bucket.aside = None
+        self._line_up(bucket, None, self._head(bucket))
 
 
 def _alike(request: Request) -> object:

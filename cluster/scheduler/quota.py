@@ -153,6 +153,11 @@ class Quotas:
         rows = zip(ours.caps, ours.used, more, strict=True)
         return any(cap is not None and used + extra > cap for cap, used, extra in rows)
 
+    def limited(self, scope: str, owner: str) -> bool:
+        """There is a quota of that user or project."""
+        account = (self._users if scope == "user" else self._projects).get(owner)
+        return account is not None and account.limited
+
     def cohort(self, project: str) -> str | None:
         ours = self._projects.get(project)
         return ours.cohort if ours else None

@@ -1,12 +1,13 @@
 """What holds of every plan, whatever the cluster looks like."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.scheduler import SELECTORS, Plan, feasible, plan
+from cluster.scheduler import SELECTORS, Board, Plan, feasible, plan
 from cluster.scheduler.state import Group, Limit, NodeView, Placement, Request, Running, Snapshot
 
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -75,6 +76,44 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
     return Snapshot(
         NOW, [_left(node, running) for node in fleet], pending, running, groups, limits, {"p": Limit(cpu=20.0)}
     )
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Board, Snapshot]:
+    """A board that was told of everything one by one, in some order and with detours, and the snapshot it equals."""
+    there = draw(snapshots())
+    board = Board()
+    board.set_groups(there.groups)
+    for node in draw(st.permutations(list(there.nodes))):
+        board.set_node(replace(node, cpu_free=node.cpu, memory_free=node.memory, devices=(1.0,) * len(node.devices)))
+    late = draw(st.booleans())
+    if not late:
+        board.set_limits(there.user_limits, there.project_limits, there.cohorts)
+    detours = draw(st.lists(st.sampled_from(there.pending), max_size=4)) if there.pending else []
+    for running in draw(st.permutations(list(there.running))):
+        if draw(st.booleans()):
+            board.submit(_asked(running))
+        board.start(replace(running, priority=draw(st.integers(0, 9))))
+        board.change(running)
+    for request in draw(st.permutations(list(there.pending))):
+        board.submit(request)
+    for request in detours:
+        board.withdraw(request.id)
+        with board.trial():
+            board.submit(replace(request, priority=99))
+            plan(board, NOW)
+        board.submit(request)
+    if late:
+        board.set_limits(there.user_limits, there.project_limits, there.cohorts)
+    return board, there
+
+
+def _asked(running: Running) -> Request:
+    return Request(
+        running.id, running.name, running.user, running.project, running.group, NOW,
+        sum(p.cpu for p in running.placements), sum(p.memory for p in running.placements),
+        sum(s for p in running.placements for s in p.devices.values()), len(running.placements),
+    )  # fmt: skip
 
 
 def _end(request: Request) -> datetime | None:
@@ -212,3 +251,42 @@ def _heads(snapshot: Snapshot, strict: Plan) -> list[str]:
         r for r in snapshot.pending if r.id in strict.wait and strict.wait[r.id][-1].code == "insufficient_resources"
     ]
     return [r.id for r in short]
+
+
+@settings(max_examples=80, deadline=None)
+@given(histories())
+def test_a_board_told_change_by_change_plans_as_one_made_of_the_whole(history: tuple[Board, Snapshot]) -> None:
+    board, there = history
+    told, whole = plan(board, NOW), plan(there)
+    assert (told.start, told.estimated, set(told.wait), set(told.hold)) == (
+        whole.start, whole.estimated, set(whole.wait), set(whole.hold),
+    )  # fmt: skip
+    assert {ref: [str(r.message) for r in why] for ref, why in told.wait.items()} == {
+        ref: [str(r.message) for r in why] for ref, why in whole.wait.items()
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_a_plan_leaves_the_board_as_it_was(history: tuple[Board, Snapshot]) -> None:
+    board, _ = history
+    room = board.room
+    before = room.cpu.tolist(), room.memory.tolist(), room.devices.tolist(), room.whole.tolist(), room.total.tolist()
+    first = plan(board, NOW)
+    said = first.start, set(first.wait), set(first.hold), first.estimated
+    assert (
+        room.cpu.tolist(),
+        room.memory.tolist(),
+        room.devices.tolist(),
+        room.whole.tolist(),
+        room.total.tolist(),
+    ) == (before)
+    again = plan(board, NOW)
+    assert (again.start, set(again.wait), set(again.hold), again.estimated) == said
+
+
+@settings(max_examples=80, deadline=None)
+@given(snapshots())
+def test_who_is_held_is_known_without_the_reasons(snapshot: Snapshot) -> None:
+    result = plan(snapshot)
+    assert result.held == set(result.hold)
