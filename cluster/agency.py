@@ -1,17 +1,17 @@
 """The agents' side of the core: nodes register, beat, fetch work and report; old attempts and lost nodes are fenced."""
 
+import asyncio
 import base64
 import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from cluster.db.tables import AllocationRow, GroupRow, NodeRow, SessionRow
+from cluster.db.tables import GroupRow
 from cluster.errors import Invalid, NotFound, StorageFull
-from cluster.lifecycle import ENDED, HOLDING
+from cluster.live import LiveNode, LiveSession, Rank
 from cluster.models import (
     Beat,
     BeatReply,
@@ -44,7 +44,21 @@ MOST_GAP = 64 * 2**20
 RANK_STATES = ("placed", "ordered", "preparing", "running", "exited")
 """Of one rank, in order; a report never leads back. `ordered`: its agent was told, and has not answered yet."""
 STARTING = (SessionState.SCHEDULED, SessionState.PREPARING)
+MEASURED = ("cpu_utilization", "memory_utilization", "temperature", "power")
+DEVICE_MEASURED = ("utilization", "temperature", "power")
 AGENT = User(name="agent", role="admin")
+
+
+Key = tuple[str, int, int]
+"""Of a piece of work: session, attempt, rank."""
+
+
+@dataclass(eq=False, slots=True)
+class Poll:
+    """A beat that waits for something to do."""
+
+    running: frozenset[Key]
+    answer: "asyncio.Future[BeatReply]"
 
 
 class Agency:
@@ -52,232 +66,266 @@ class Agency:
 
     def __init__(self, core: "Core") -> None:
         self._core = core
+        self._polls: dict[str, Poll] = {}
+        """By node: an agent's next beat ends its last poll."""
+
+    @property
+    def polling(self) -> int:
+        """How many agents wait for something to do."""
+        return len(self._polls)
 
     async def register(self, info: NodeInfo) -> None:
         """A node joins, or says again what it is. Cordoned stays cordoned; a lost one is back."""
-        async with self._core.db.write() as db:
-            tx = self._transaction(db)
-            group = info.resource_group or "default"
-            if await db.get(GroupRow, group) is None:
-                db.add(GroupRow(name=group))
-                await db.flush()
-            row = await db.get(NodeRow, info.name)
-            if row is None:
-                row = NodeRow(name=info.name, resource_group=group, status=NodeStatus.ALIVE.value, sample={})
-                db.add(row)
-                tx.event("node_joined", info.name, S("{node} joined the cluster.", node=info.name))
-            _describe(row, info)
-            self._heard(tx, row)
-        await self._core.news()
+        group = info.resource_group or "default"
+
+        async def joins(tx: Transaction) -> Callable[[], None]:
+            if group not in self._core.directory.groups:
+                tx.db.add(GroupRow(name=group))
+                await tx.db.flush()
+            self._register(tx, info, group)
+            return lambda: None
+
+        known = (await self._core.people()).groups
+        writer = self._core.writer
+        await (writer.together(AGENT, joins) if group in known else writer.alone(AGENT, joins))
+
+    def _register(self, tx: Transaction, info: NodeInfo, group: str) -> None:
+        node = tx.ledger.nodes.get(info.name)
+        if node is None:
+            node = LiveNode(info.name, group, NodeStatus.ALIVE.value, info.capacity.cpu, info.capacity.memory)
+            tx.add_node(node)
+            tx.event("node_joined", info.name, S("{node} joined the cluster.", node=info.name))
+        _describe(tx.edit_node(node), info)
+        self._heard(tx, node)
 
     async def beat(self, node: str, beat: Beat) -> BeatReply:
         """Take what the agent says, and answer with what it has to do; waits up to `beat.wait` s for that."""
-        reply, changed = await self._take(node, beat)
-        if changed:
-            await self._core.news()
-        if reply.start or reply.stop or not beat.wait:
-            return reply
+        running = frozenset((w.session, w.attempt, w.rank) for w in beat.running)
 
-        async def something() -> bool:
-            async with self._core.db.read() as db:
-                found = await self._orders(db, node, beat)
-            return bool(found.start or found.stop)
+        async def beats(tx: Transaction) -> Callable[[], BeatReply | Poll]:
+            await self._take(tx, node, beat)
+            return lambda: self._answer(tx, node, running, beat.wait)
 
-        await self._core.wait_for(something, beat.wait)
-        async with self._core.db.write() as db:
-            return await self._hand_out(db, node, beat)
+        answer = await self._core.writer.together(AGENT, beats)
+        return answer if isinstance(answer, BeatReply) else await self._waited(node, answer, beat.wait)
 
-    async def _take(self, node: str, beat: Beat) -> tuple[BeatReply, bool]:
-        async with self._core.db.write() as db:
-            row = await db.get(NodeRow, node)
-            if row is None:
-                raise NotFound(S("There is no node {name}; register it first.", name=node))
-            tx = self._transaction(db)
-            changed = self._heard(tx, row)
-            for report in beat.reports:
-                changed |= await self._report(tx, node, report)
-            if beat.sample is not None:
-                await self._sampled(tx, row, beat)
-            for chunk in beat.logs:
-                if await db.get(SessionRow, chunk.id.session) is not None:
-                    self.write_log(chunk)
-            await db.flush()
-            return await self._hand_out(db, node, beat), changed
+    async def _take(self, tx: Transaction, name: str, beat: Beat) -> None:
+        node = tx.ledger.nodes.get(name)
+        if node is None:
+            raise NotFound(S("There is no node {name}; register it first.", name=name))
+        for chunk in beat.logs:
+            ident = chunk.id.session
+            if ident in tx.ledger.sessions or await tx.recall(ident) is not None:
+                self.write_log(chunk)
+        self._heard(tx, node)
+        for report in beat.reports:
+            self._report(tx, name, report)
+        if beat.sample is not None:
+            self._sampled(tx, node, beat)
 
-    def _transaction(self, db: AsyncSession) -> Transaction:
-        return Transaction(db, AGENT, self._core.clock.now(), self._core.volumes)
-
-    def _heard(self, tx: Transaction, row: NodeRow) -> bool:
-        """Note the beat; True when the node had been lost."""
-        row.last_beat = tx.now
-        if row.status != NodeStatus.LOST:
-            return False
-        row.status, row.lost_from = row.lost_from or NodeStatus.ALIVE.value, None
-        tx.event("node_back", row.name, S("{node} answers again.", node=row.name))
-        return True
+    def _heard(self, tx: Transaction, node: LiveNode) -> None:
+        """Note the beat; a node that had been lost is back."""
+        node.last_beat = tx.now
+        tx.ledger.measured_nodes.add(node.name)
+        if node.status != NodeStatus.LOST:
+            return
+        tx.edit_node(node)
+        node.status, node.lost_from = node.lost_from or NodeStatus.ALIVE.value, None
+        tx.event("node_back", node.name, S("{node} answers again.", node=node.name))
 
     # ── orders ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _hand_out(self, db: AsyncSession, node: str, beat: Beat) -> BeatReply:
+    def _answer(self, tx: Transaction, node: str, running: frozenset[Key], wait: float) -> BeatReply | Poll:
+        """The orders; or without any, and with time to wait, a poll."""
+        if (before := self._polls.pop(node, None)) is not None and not before.answer.done():
+            before.answer.set_result(BeatReply(interval=INTERVAL))  # its agent has given it up
+        reply = self._hand_out(tx, node, running)
+        if not wait or reply.start or reply.stop:
+            return reply
+        self._polls[node] = poll = Poll(running, asyncio.get_running_loop().create_future())
+        return poll
+
+    async def _waited(self, node: str, poll: Poll, seconds: float) -> BeatReply:
+        """What came up within the time; nothing, when nothing did."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await poll.answer
+        except TimeoutError:
+            return BeatReply(interval=INTERVAL)
+        finally:
+            if self._polls.get(node) is poll:
+                del self._polls[node]
+
+    def orders_for_polls(self, tx: Transaction) -> list[tuple[Poll, BeatReply]]:
+        """What those that wait will be told when this is committed."""
+        found: list[tuple[Poll, BeatReply]] = []
+        for node in [node for node in tx.ledger.nudged if node in self._polls]:
+            poll = self._polls[node]
+            reply = self._hand_out(tx, node, poll.running)
+            if reply.start or reply.stop:
+                found.append((poll, reply))
+        tx.ledger.nudged.clear()
+        return found
+
+    def answer_polls(self, orders: Iterable[tuple[Poll, BeatReply]]) -> None:
+        """It is committed. An agent that has gone meanwhile gets its orders with its next beat."""
+        for poll, reply in orders:
+            if not poll.answer.done():
+                poll.answer.set_result(reply)
+
+    def _hand_out(self, tx: Transaction, node: str, running: frozenset[Key]) -> BeatReply:
         """The orders, noted as given: from here on the agent may have begun, whether it says so or not."""
-        reply = await self._orders(db, node, beat)
-        for work in reply.start:
-            place = await db.get_one(AllocationRow, (work.id.session, work.id.rank))
-            place.state = "ordered"
-        return reply
-
-    async def _orders(self, db: AsyncSession, node: str, beat: Beat) -> BeatReply:
-        running = {(w.session, w.attempt, w.rank) for w in beat.running}
-        query = (
-            select(AllocationRow, SessionRow)
-            .join(SessionRow, SessionRow.id == AllocationRow.session)
-            .where(AllocationRow.node == node)
-            .execution_options(populate_existing=True)
-        )
-        mine = (await db.execute(query)).all()
         reply = BeatReply(interval=INTERVAL)
-        for place, session in mine:
-            ident = WorkId(session=session.id, attempt=session.attempt, rank=place.rank)
-            here = (ident.session, ident.attempt, ident.rank) in running
-            forgotten = place.state in ("preparing", "running") and not here
-            if place.state != "exited" and (session.state == SessionState.TERMINATING or forgotten):
-                reply.stop.append(StopOrder(id=ident, grace=session.grace))  # it is answered with what became of it
-            elif session.state in STARTING and place.state in ("placed", "ordered") and not here:
-                reply.start.append(self._work(ident, place, session))
-        current = {(s.id, s.attempt, p.rank) for p, s in mine}
-        fenced = [w for w in beat.running if (w.session, w.attempt, w.rank) not in current]
-        reply.stop += [StopOrder(id=w, grace=0) for w in fenced]
+        current: set[Key] = set()
+        for rank in tx.ledger.ranks_on(node):
+            session = tx.ledger.sessions[rank.session]
+            key = (session.id, session.attempt, rank.rank)
+            current.add(key)
+            self._order(tx, reply, session, rank, here=key in running)
+        reply.stop += [StopOrder(id=_work_id(key), grace=0) for key in sorted(running - current)]
         return reply
 
-    def _work(self, ident: WorkId, place: AllocationRow, session: SessionRow) -> Work:
+    def _order(self, tx: Transaction, reply: BeatReply, session: LiveSession, rank: Rank, here: bool) -> None:
+        """Add to `reply` what is to be done about one rank that the node has, or should have, `here`."""
+        forgotten = rank.state in ("preparing", "running") and not here
+        if rank.state != "exited" and (session.state == SessionState.TERMINATING or forgotten):
+            ident = WorkId(session=session.id, attempt=session.attempt, rank=rank.rank)
+            reply.stop.append(StopOrder(id=ident, grace=session.grace))  # it is answered with what became of it
+        elif session.state in STARTING and rank.state in ("placed", "ordered") and not here:
+            reply.start.append(self._work(session, rank))
+            if rank.state == "placed":
+                tx.edit(session)
+                rank.state = "ordered"
+
+    def _work(self, session: LiveSession, rank: Rank) -> Work:
         volumes = self._core.volumes
         mounts = {}
         for mount in session.mounts if volumes else []:
             project, name = mount.split("/", 1)
             mounts[name] = str(volumes.path(project, name)) if volumes else ""
         return Work(
-            id=ident,
+            id=WorkId(session=session.id, attempt=session.attempt, rank=rank.rank),
             name=session.name,
             user=session.user,
             command=session.command,
             workdir=session.workdir,
             env=session.env,
-            cpu=place.cpu,
-            memory=place.memory,
-            devices={int(i): share for i, share in place.devices.items()},
+            cpu=rank.cpu,
+            memory=rank.memory,
+            devices=rank.devices,
             mounts=mounts,
             time_limit=session.time_limit,
         )
 
     # ── reports ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _report(self, tx: Transaction, node: str, report: WorkReport) -> bool:
+    def _report(self, tx: Transaction, node: str, report: WorkReport) -> None:
         """One piece of news; what is known already, or is of an old attempt, changes nothing."""
-        session = await tx.db.get(SessionRow, report.id.session)
-        if session is None or session.attempt != report.id.attempt or session.state in ENDED:
-            return False
-        place = await tx.db.get(AllocationRow, (session.id, report.id.rank))
+        session = tx.ledger.sessions.get(report.id.session)
+        if session is None or session.attempt != report.id.attempt:
+            return
+        rank = next((rank for rank in session.ranks if rank.rank == report.id.rank), None)
         state = "exited" if report.state == "lost" else report.state
-        if place is None or place.node != node or RANK_STATES.index(state) <= RANK_STATES.index(place.state):
-            return False
-        place.state = state
-        place.exit_code = report.exit_code
-        if report.detail is not None:
+        if rank is None or rank.node != node or RANK_STATES.index(state) <= RANK_STATES.index(rank.state):
+            return
+        tx.edit(session)
+        rank.state, rank.exit_code = state, report.exit_code
+        if report.detail is not None and not session.requeue:
             session.reasons = [Reason(code="unavailable", message=report.detail).model_dump(mode="json")]
-        await tx.db.flush()
-        await self._advance(tx, session, report)
-        return True
+        self._advance(tx, session, report)
 
-    async def _advance(self, tx: Transaction, session: SessionRow, report: WorkReport) -> None:
+    def _advance(self, tx: Transaction, session: LiveSession, report: WorkReport) -> None:
         """The session's state from the states of its ranks, as `report` has just changed one."""
-        ranks = await tx.allocations(session.id)
-        states = {r.state for r in ranks}
+        states = {rank.state for rank in session.ranks}
         if "exited" in states:
-            await self._ended(tx, session, report, [r for r in ranks if r.state == "exited"], states == {"exited"})
+            self._ended(tx, session, report, states == {"exited"})
         elif states == {"running"} and session.state in STARTING:
-            await tx.move(session, SessionState.RUNNING, at=report.at)
+            tx.move(session, SessionState.RUNNING, at=report.at)
         elif states & {"preparing", "running"} and session.state == SessionState.SCHEDULED:
-            await tx.move(session, SessionState.PREPARING, at=report.at)
+            tx.move(session, SessionState.PREPARING, at=report.at)
 
-    async def _ended(
-        self, tx: Transaction, session: SessionRow, report: WorkReport, ended: list[AllocationRow], every: bool
-    ) -> None:
+    def _ended(self, tx: Transaction, session: LiveSession, report: WorkReport, every: bool) -> None:
         """All ranks are done; or one failed or is lost, and the others are stopped for it."""
         bad = report.state == "lost" or report.exit_code != 0
         if bad and session.state != SessionState.TERMINATING:
             result = SessionResult.LOST if report.state == "lost" else SessionResult.FAILURE
             session.result, session.exit_code = result.value, report.exit_code
             if not every:
-                await tx.move(session, SessionState.TERMINATING, at=report.at)
+                tx.move(session, SessionState.TERMINATING, at=report.at)
         if not every:
+            return
+        if session.requeue:
+            self._back_in_the_queue(tx, session, report)
             return
         if session.result is None and session.state == SessionState.TERMINATING:
             session.result = SessionResult.CANCELLED.value
         if session.exit_code is None and session.result != SessionResult.LOST:
-            session.exit_code = next((r.exit_code for r in ended if r.exit_code), report.exit_code)
-        await tx.move(session, SessionState.TERMINATED, at=report.at)
+            session.exit_code = next((r.exit_code for r in session.ranks if r.exit_code), report.exit_code)
+        tx.move(session, SessionState.TERMINATED, at=report.at)
 
-    async def _sampled(self, tx: Transaction, row: NodeRow, beat: Beat) -> None:
+    def _back_in_the_queue(self, tx: Transaction, session: LiveSession, report: WorkReport) -> None:
+        """It made room for another and is gone from its nodes: it waits again, in its old place."""
+        tx.move(session, SessionState.PENDING, at=report.at)
+        session.requeue, session.reasons = False, []
+
+    def _sampled(self, tx: Transaction, node: LiveNode, beat: Beat) -> None:
+        """Measurements are no promise: they are kept in memory, and written now and then (`Core.save`)."""
         sample = beat.sample
         assert sample is not None
-        row.sample = sample.model_dump(
-            mode="json", include={"cpu_utilization", "memory_utilization", "temperature", "power"}
-        )
+        node.sample = {name: getattr(sample, name) for name in MEASURED}
         if sample.devices:
-            live = {
-                d.index: d.model_dump(mode="json", include={"utilization", "temperature", "power"})
-                for d in sample.devices
-            }
-            row.devices = [{**d, **live.get(d["index"], {})} for d in row.devices]
+            live = {d.index: {name: getattr(d, name) for name in DEVICE_MEASURED} for d in sample.devices}
+            node.devices = [{**d, **live.get(d["index"], {})} for d in node.devices]
+        tx.ledger.stirred_nodes.add(node.name)
         for ident, share in sample.sessions.items():
-            session = await tx.db.get(SessionRow, ident)
-            if session is not None and session.state in HOLDING:
+            session = tx.ledger.holding.get(ident)
+            if session is not None:
                 session.utilization = share
+                tx.ledger.measured.add(ident)
 
     # ── silence ──────────────────────────────────────────────────────────────────────────────────
 
-    async def fresh_grace(self) -> None:
+    def fresh_grace(self) -> None:
         """After a start of the server nobody could beat for a while: every silence counts from now."""
-        async with self._core.db.write() as db:
-            for row in await db.scalars(select(NodeRow).where(NodeRow.last_beat.is_not(None))):
-                row.last_beat = self._core.clock.now()
+        now = self._core.clock.now()
+        for node in self._core.ledger.nodes.values():
+            if node.last_beat is not None:
+                node.last_beat = now
 
-    async def lose_silent(self, tx: Transaction) -> int:
+    def lose_silent(self, tx: Transaction) -> int:
         """Nodes silent for too long are lost, and after the grace their sessions; returns how much changed."""
         changed = 0
-        for row in await tx.db.scalars(select(NodeRow).where(NodeRow.last_beat.is_not(None))):
-            silence = tx.now - (row.last_beat or tx.now)
-            if silence > timedelta(seconds=LOST_AFTER) and row.status != NodeStatus.LOST:
+        for node in tx.ledger.nodes.values():
+            silence = tx.now - (node.last_beat or tx.now)
+            if silence > timedelta(seconds=LOST_AFTER) and node.status != NodeStatus.LOST:
                 changed += 1
-                row.lost_from, row.status = row.status, NodeStatus.LOST.value
-                tx.event("node_lost", row.name, S("{node} does not answer.", node=row.name), "error")
-                await self._take_back(tx, row)
+                tx.edit_node(node)
+                node.lost_from, node.status = node.status, NodeStatus.LOST.value
+                tx.event("node_lost", node.name, S("{node} does not answer.", node=node.name), "error")
+                self._take_back(tx, node)
             if silence > timedelta(seconds=GIVE_UP_AFTER):
-                changed += await self._lose_sessions(tx, row)
+                changed += self._lose_sessions(tx, node)
         return changed
 
-    async def _take_back(self, tx: Transaction, node: NodeRow) -> None:
+    def _take_back(self, tx: Transaction, node: LiveNode) -> None:
         """What was placed on a lost node, but never ordered there, has surely not begun: it is placed anew."""
-        query = select(SessionRow).join(AllocationRow, AllocationRow.session == SessionRow.id)
-        scheduled = (AllocationRow.node == node.name) & (SessionRow.state == SessionState.SCHEDULED.value)
-        for session in (await tx.db.scalars(query.where(scheduled))).unique().all():
-            if not await tx.handed_out(session):
-                await tx.move(session, SessionState.PENDING)
+        for session in tx.ledger.sessions_on(node.name):
+            if session.state == SessionState.SCHEDULED and not tx.handed_out(session):
+                tx.move(session, SessionState.PENDING)
 
-    async def unreachable(self, tx: Transaction, session: SessionRow) -> bool:
+    def unreachable(self, session: LiveSession) -> bool:
         """A node of the session is lost: what became of it there is not known until it is back or given up."""
-        query = select(NodeRow.status).join(AllocationRow, AllocationRow.node == NodeRow.name)
-        states = await tx.db.scalars(query.where(AllocationRow.session == session.id))
-        return NodeStatus.LOST in set(states)
+        nodes = self._core.ledger.nodes
+        return any(nodes[rank.node].status == NodeStatus.LOST for rank in session.ranks)
 
-    async def _lose_sessions(self, tx: Transaction, node: NodeRow) -> int:
-        idents = set(await tx.db.scalars(select(AllocationRow.session).where(AllocationRow.node == node.name)))
-        for ident in idents:
-            row = await tx.db.get_one(SessionRow, ident)
-            message = S("{node} was lost while {name} ran on it.", node=node.name, name=row.name)
-            row.reasons = [Reason(code="no_alive_node", message=message, node=node.name).model_dump(mode="json")]
-            await tx.move(row, SessionState.TERMINATED, SessionResult.LOST)
-        return len(idents)
+    def _lose_sessions(self, tx: Transaction, node: LiveNode) -> int:
+        sessions = tx.ledger.sessions_on(node.name)
+        for session in sessions:
+            message = S("{node} was lost while {name} ran on it.", node=node.name, name=session.name)
+            reason = Reason(code="no_alive_node", message=message, node=node.name)
+            tx.edit(session).reasons = [reason.model_dump(mode="json")]
+            tx.move(session, SessionState.TERMINATED, SessionResult.LOST)
+        return len(sessions)
 
     # ── output ───────────────────────────────────────────────────────────────────────────────────
 
@@ -308,8 +356,12 @@ class Agency:
             ) from e
 
 
-def _describe(row: NodeRow, info: NodeInfo) -> None:
+def _describe(row: LiveNode, info: NodeInfo) -> None:
     """What the agent says of its node. Its resource group stays: people move nodes, agents don't."""
     row.cpu, row.memory = info.capacity.cpu, info.capacity.memory
     row.gpu_model, row.rack, row.isolation, row.same_host = info.gpu_model, info.rack, info.isolation, info.same_host
     row.devices = [d.model_dump(mode="json", exclude={"used"}) for d in info.devices]
+
+
+def _work_id(key: Key) -> WorkId:
+    return WorkId(session=key[0], attempt=key[1], rank=key[2])

@@ -6,8 +6,8 @@ Every state in between has a time limit and a way out, so that nothing is stuck 
 from dataclasses import dataclass
 from datetime import datetime
 
-from cluster.db.tables import SessionRow
 from cluster.errors import Conflict
+from cluster.live import LiveSession
 from cluster.models import SessionResult, SessionState
 from cluster.sentence import S, Sentence
 
@@ -44,20 +44,22 @@ STAGES: dict[State, Stage] = {
         then=State.ERROR,
     ),
     State.RUNNING: Stage("running", _to(State.TERMINATING, State.TERMINATED, State.ERROR)),
-    State.TERMINATING: Stage("being stopped", _to(State.TERMINATED, State.ERROR), limit=300, then=State.ERROR),
+    State.TERMINATING: Stage(
+        "being stopped", _to(State.PENDING, State.TERMINATED, State.ERROR), limit=300, then=State.ERROR
+    ),
     State.TERMINATED: Stage("ended", _to()),
     State.ERROR: Stage("failed", _to()),
     State.CANCELLED: Stage("cancelled before it ran", _to(State.PENDING)),
 }
 
-WAITING = (State.HELD, State.PENDING)
-HOLDING = (State.SCHEDULED, State.PREPARING, State.RUNNING, State.TERMINATING)
+WAITING = _to(State.HELD, State.PENDING)
+HOLDING = _to(State.SCHEDULED, State.PREPARING, State.RUNNING, State.TERMINATING)
 """Those that hold resources."""
-LIVE = WAITING + HOLDING
-ENDED = (State.TERMINATED, State.ERROR, State.CANCELLED)
+LIVE = WAITING | HOLDING
+ENDED = _to(State.TERMINATED, State.ERROR, State.CANCELLED)
 
 
-def move(row: SessionRow, to: State, now: datetime, result: SessionResult | None = None) -> Sentence:
+def move(row: LiveSession, to: State, now: datetime, result: SessionResult | None = None) -> Sentence:
     """Set `row`'s state and its times; returns the event's sentence, or raises `Conflict`."""
     came_from = State(row.state)
     if to not in STAGES[came_from].follows:
@@ -80,7 +82,7 @@ def _result_of(state: State) -> SessionResult:
     )
 
 
-def overdue(row: SessionRow, now: datetime) -> State | None:
+def overdue(row: LiveSession, now: datetime) -> State | None:
     """Where a session goes that was too long in a state in between; None when it wasn't."""
     stage = STAGES[State(row.state)]
     if stage.limit is None or (now - row.state_since).total_seconds() <= stage.limit + row.grace:

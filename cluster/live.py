@@ -52,6 +52,8 @@ class LiveSession:
     gpu_model: str | None = None
     accelerator: str | None = None
     rack: str | None = None
+    """"required" or "preferred": all ranks in one rack."""
+    preemptible: bool = False
     mounts: list[Any] = field(default_factory=list)
     env: dict[str, Any] = field(default_factory=dict)
     depends_on: list[Any] = field(default_factory=list)

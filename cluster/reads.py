@@ -1,32 +1,23 @@
 """What can be asked of the cluster. Everything is filtered by what the asking person may see."""
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import func, select
+from sqlalchemy import CompoundSelect, func, or_, select, union
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cluster import access, records
-from cluster.db.tables import (
-    AllocationRow,
-    AuditRow,
-    EventRow,
-    FolderRow,
-    ImageRow,
-    MemberRow,
-    NodeRow,
-    ProjectRow,
-    SessionRow,
-    UserRow,
-)
+from cluster import access, output, records
+from cluster.db.tables import AuditRow, EventRow, FolderRow, ImageRow, Meta, NodeRow, SessionRow
+from cluster.directory import Directory
 from cluster.errors import NotAllowed
-from cluster.lifecycle import ENDED, HOLDING, LIVE
+from cluster.ledger import Ledger
+from cluster.lifecycle import ENDED, WAITING
+from cluster.live import LiveNode, LiveSession
 from cluster.models import (
     AuditEntry,
     ClusterStatus,
@@ -41,6 +32,7 @@ from cluster.models import (
     Page,
     Project,
     QuotaUse,
+    Reason,
     ResourceGroup,
     Resources,
     Session,
@@ -49,16 +41,18 @@ from cluster.models import (
     User,
 )
 from cluster.operations.undo import audit_id
-from cluster.scheduler import matches_model, plan
+from cluster.scheduler import matches_model
 from cluster.sentence import S, Sentence
-from cluster.transaction import Transaction
+from cluster.transaction import Transaction, seen_by
 
 if TYPE_CHECKING:
     from cluster.core import Core
 
 T = TypeVar("T")
-MOST_LOG = 256 * 1024
-"""Bytes of output given at once."""
+MOST_ENDED = 10_000
+"""So many of the latest ended sessions are listed at most."""
+MOST_NAMES = 2000
+"""Of sessions, live ones first."""
 Order = Literal["asc", "desc"]
 
 
@@ -106,61 +100,94 @@ class FolderQuery(BaseModel):
 
 
 class Reads:
-    """One method for each reading route; each in one read transaction."""
+    """One method for each reading route. What is live comes from the ledger, between two commits; what has ended, and
+    what happened, from the database as it was at the same commit."""
 
     def __init__(self, core: "Core") -> None:
         self._core = core
 
-    def _transaction(self, db: AsyncSession, user: User) -> Transaction:
-        return Transaction(db, user, self._core.clock.now(), None, dry_run=True)
+    @asynccontextmanager
+    async def _moment(self, look: Callable[[Ledger], T]) -> AsyncIterator[tuple[T, AsyncSession]]:
+        """What `look` sees in the ledger, and the database at the same moment."""
+        async with self._core.db.read() as db:
+            async with self._core.still() as ledger:
+                await db.execute(select(1).select_from(Meta).limit(1))  # from here on it sees this moment
+                seen = look(ledger)
+            yield seen, db
+
+    def _shown(self, session: LiveSession) -> Session:
+        """For people; if it waits, with why it does so now. Called between two commits."""
+        if session.state not in WAITING:
+            return records.session(session)
+        return records.session(session, self._why(session)[0])
+
+    def _why(self, session: LiveSession) -> tuple[list[Reason], datetime | None]:
+        """Why it waits, and when it could start."""
+        decided = self._core.outlook.plan(self._core.clock.now())
+        reasons = decided.wait.get(session.id) or decided.hold.get(session.id) or ()
+        return list(reasons), decided.estimated.get(session.id)
+
+    async def _session(self, user: User, ref: str) -> LiveSession:
+        """By id or name; between two commits."""
+        return await Transaction(self._core, user, self._core.clock.now(), dry_run=True).session(ref)
 
     # ── sessions ─────────────────────────────────────────────────────────────────────────────────
 
     async def sessions(self, user: User, query: SessionQuery) -> Page[Session]:
+        if query.status in ENDED:
+            found, total = await self._ended(user, query)
+        else:
+            found, total = [], None
+        async with self._core.still() as ledger:
+            if total is None:
+                found = [s for s in ledger.in_order() if _asked_for(s, query) and _is_seen(user, s)]
+            key = _session_key(query.sort_by, self._core.clock.now())
+            page = _page(found, key, query.order, query.sort_by, query.limit)
+            items = [self._shown(session) for session in page.items]
+        return Page(items=items, total=page.total if total is None else total)
+
+    async def _ended(self, user: User, query: SessionQuery) -> tuple[list[LiveSession], int]:
+        """The latest that have ended, and how many there are in all."""
+        if query.node is not None or query.idle:
+            return [], 0
+        wanted = {"type": query.type, "project": query.project, "user": query.user,
+                  "resource_group": query.resource_group, "state": query.status}  # fmt: skip
+        table = SessionRow.__table__
+        rows = select(table).where(seen_by(user), *(table.c[c] == v for c, v in wanted.items() if v is not None))
         async with self._core.db.read() as db:
-            rows = [r for r in await db.scalars(_session_rows(query)) if access.sees(user, r.user, r.project)]
-            places = await _places(db, [r.id for r in rows])
-        found = [records.session(r, places.get(r.id, [])) for r in rows]
-        if query.node is not None:
-            found = [s for s in found if any(a.node == query.node for a in s.allocations)]
-        if query.idle is not None:
-            found = [s for s in found if s.idle == query.idle]
-        now = self._core.clock.now()
-        return _page(found, _session_key(query.sort_by, now), query.order, query.sort_by, query.limit)
+            total = await db.scalar(select(func.count()).select_from(rows.subquery())) or 0
+            latest = rows.order_by(table.c.ended.desc()).limit(MOST_ENDED)
+            return [LiveSession.of(row) for row in (await db.execute(latest)).mappings()], total
 
     async def session(self, user: User, ref: str) -> Session:
-        async with self._core.db.read() as db:
-            tx = self._transaction(db, user)
-            row = await tx.session(ref)
-            return records.session(row, await tx.allocations(row.id))
+        async with self._core.still():
+            return self._shown(await self._session(user, ref))
 
     async def explain(self, user: User, ref: str) -> Explanation:
-        """From a fresh plan, so that it says what holds now."""
-        async with self._core.db.read() as db:
-            tx = self._transaction(db, user)
-            row = await tx.session(ref)
-            current = records.session(row, await tx.allocations(row.id))
-            if current.state not in (SessionState.PENDING, SessionState.HELD):
-                return Explanation(session=current, reasons=current.reasons)
-            decided = plan(await records.snapshot(db, tx.now))
-        reasons = list(decided.wait.get(row.id) or decided.hold.get(row.id) or ())
-        ahead = list(dict.fromkeys(name for r in reasons for name in r.ahead))
-        return Explanation(session=current, reasons=reasons, ahead=ahead, estimated_start=decided.estimated.get(row.id))
+        """From the plan for now, so that it says what holds now."""
+        async with self._core.still():
+            session = await self._session(user, ref)
+            current = self._shown(session)
+            start = self._why(session)[1] if session.state in WAITING else None
+        ahead = [] if session.state not in WAITING else [name for r in current.reasons for name in r.ahead]
+        return Explanation(
+            session=current, reasons=current.reasons, ahead=list(dict.fromkeys(ahead)), estimated_start=start
+        )
 
     async def logs(self, user: User, ref: str, tail: int | None, offset: int | None) -> LogPage:
-        session = await self.session(user, ref)
-        async with self._core.db.read() as db:
-            attempt = (await db.get_one(SessionRow, session.id)).attempt
-        path = self._core.agents.log_file(session.id, attempt)
-        data, end = await asyncio.to_thread(_read_log, path, tail, offset)
+        async with self._core.still():
+            session = await self._session(user, ref)
+            path = self._core.agents.log_file(session.id, session.attempt)
+            finished = session.state in ENDED
+        data, end = await asyncio.to_thread(output.read, path, tail, offset)
         text = data.replace(b"\0", b"").decode(errors="replace")  # a gap, see `Agency.write_log`
-        return LogPage(session=session.name, text=text, next_offset=end, finished=session.state in ENDED)
+        return LogPage(session=session.name, text=text, next_offset=end, finished=finished)
 
     # ── nodes ────────────────────────────────────────────────────────────────────────────────────
 
     async def nodes(self, user: User, query: NodeQuery) -> Page[Node]:
-        async with self._core.db.read() as db:
-            found = await _nodes(db, user)
+        async with self._core.still() as ledger:
+            found = _nodes(ledger, user)
         if query.status is not None:
             found = [n for n in found if n.status == query.status]
         if query.resource_group is not None:
@@ -170,16 +197,16 @@ class Reads:
         return _page(found, _NODE_KEYS[query.sort_by], query.order, query.sort_by, query.limit)
 
     async def node(self, user: User, ref: str) -> Node:
-        async with self._core.db.read() as db:
-            name = (await self._transaction(db, user).node(ref)).name
-            return next(n for n in await _nodes(db, user) if n.name == name)
+        async with self._core.still() as ledger:
+            tx = Transaction(self._core, user, self._core.clock.now(), dry_run=True)
+            return _node(ledger, tx.node(ref), user)
 
     async def resource_groups(self, user: User) -> Page[ResourceGroup]:
-        async with self._core.db.read() as db:
-            state = await records.live(db)
-            nodes = await _nodes(db, user)
+        async with self._core.still() as ledger:
+            nodes = _nodes(ledger, user)
+            rows = self._core.directory.groups.values()
         groups = []
-        for row in state.groups:
+        for row in rows:
             members = [n for n in nodes if n.resource_group == row.name]
             usable = [n for n in members if n.status == NodeStatus.ALIVE]
             groups.append(
@@ -200,19 +227,11 @@ class Reads:
 
     async def status(self, user: User) -> ClusterStatus:
         now = self._core.clock.now()
-        async with self._core.db.read() as db:
-            nodes = await _nodes(db, user)
-            since = now - timedelta(days=1)
-            states = await db.execute(
-                select(SessionRow.state, func.count())
-                .where(SessionRow.state.in_([s.value for s in LIVE]) | (SessionRow.ended >= since))
-                .group_by(SessionRow.state)
-            )
-            counts = dict(states.all())
-            oldest = await db.scalar(
-                select(func.min(SessionRow.submitted)).where(SessionRow.state.in_(["pending", "held"]))
-            )
+        recent = select(SessionRow.state, func.count()).where(SessionRow.ended >= now - timedelta(days=1))
+        async with self._moment(lambda ledger: (_nodes(ledger, user), _states(ledger))) as (seen, db):
+            ended = (await db.execute(recent.group_by(SessionRow.state))).all()
             used = await db.scalar(select(func.coalesce(func.sum(FolderRow.size), 0)))
+        nodes, (counts, oldest) = seen
         volumes = self._core.volumes
         usable = [n for n in nodes if n.status == NodeStatus.ALIVE]
         shares = [d.utilization for n in nodes for d in n.devices if d.utilization is not None]
@@ -221,7 +240,7 @@ class Reads:
             now=now,
             simulated=self._core.simulated,
             nodes=dict(Counter(n.status.value for n in nodes)),
-            sessions=counts,
+            sessions={**counts, **dict(ended)},
             capacity=_total([n.capacity for n in nodes]),
             free=_total([n.free for n in usable]),
             gpu_utilization=sum(shares) / len(shares) if shares else None,
@@ -234,21 +253,23 @@ class Reads:
     async def names(self, user: User) -> Names:
         extra = await self._core.meta("names")
         names = Names.model_validate_json(extra) if extra else Names()
-        async with self._core.db.read() as db:
-            sessions = await db.execute(
-                select(SessionRow.id, SessionRow.name, SessionRow.user, SessionRow.project, SessionRow.state)
-                .order_by(SessionRow.ended.is_not(None), SessionRow.ended.desc(), SessionRow.submitted.desc())
-                .limit(2000)
-            )
-            names.sessions = {i: n for i, n, owner, project, _ in sessions if access.sees(user, owner, project)}
-            names.nodes = list(await db.scalars(select(NodeRow.name).order_by(NodeRow.name)))
-            names.users = list(await db.scalars(select(UserRow.name).order_by(UserRow.name)))
-            names.projects = list(await db.scalars(select(ProjectRow.name).order_by(ProjectRow.name)))
+        ended = select(SessionRow.id, SessionRow.name).where(SessionRow.ended.is_not(None), seen_by(user))
+
+        def live(ledger: Ledger) -> dict[str, str]:
+            names.nodes = sorted(ledger.nodes)
+            names.gpu_models = sorted({n.gpu_model for n in ledger.nodes.values() if n.gpu_model})
+            latest = reversed(ledger.in_order())
+            return {s.id: s.name for s in [s for s in latest if _is_seen(user, s)][:MOST_NAMES]}
+
+        async with self._moment(live) as (sessions, db):
+            left = MOST_NAMES - len(sessions)
+            latest = await db.execute(ended.order_by(SessionRow.ended.desc(), SessionRow.submitted.desc()).limit(left))
+            names.sessions = {**sessions, **dict(latest.all())}
             names.images = list(await db.scalars(select(ImageRow.name).order_by(ImageRow.name)))
-            state = await records.live(db)
             folders = [f for f in await db.scalars(select(FolderRow)) if access.sees(user, f.owner, f.project)]
-        names.resource_groups = [g.name for g in state.groups]
-        names.gpu_models = sorted({n.gpu_model for n in state.nodes if n.gpu_model})
+        directory = self._core.directory
+        names.users, names.projects = [*directory.users], [*directory.projects]
+        names.resource_groups = [*directory.groups]
         names.folders = sorted({f.name for f in folders if f.trash_id is None})
         names.trashed_folders = sorted({f.name for f in folders if f.trash_id is not None})
         return names
@@ -256,26 +277,13 @@ class Reads:
     # ── people and what they may use ─────────────────────────────────────────────────────────────
 
     async def users(self) -> Page[User]:
-        async with self._core.db.read() as db:
-            rows = (await db.scalars(select(UserRow).order_by(UserRow.name))).all()
-            members = (await db.scalars(select(MemberRow).order_by(MemberRow.project))).all()
-        found = [
-            User(
-                name=r.name,
-                email=r.email,
-                role=r.role,
-                active=r.active,
-                projects=[m.project for m in members if m.user == r.name],
-            )
-            for r in rows
-        ]
+        found = [*(await self._core.people()).users.values()]
         return Page(items=found, total=len(found))
 
     async def projects(self) -> Page[Project]:
-        async with self._core.db.read() as db:
-            rows = (await db.scalars(select(ProjectRow).order_by(ProjectRow.name))).all()
-            members = (await db.scalars(select(MemberRow).order_by(MemberRow.user))).all()
-        found = [Project(name=r.name, users=[m.user for m in members if m.project == r.name]) for r in rows]
+        directory = await self._core.people()
+        members = {p: [u.name for u in directory.users.values() if p in u.projects] for p in directory.projects}
+        found = [Project(name=name, users=users) for name, users in members.items()]
         return Page(items=found, total=len(found))
 
     async def images(self) -> Page[Image]:
@@ -294,9 +302,9 @@ class Reads:
         if not wanted:
             wanted = [("user", user.name), *(("project", p) for p in user.projects)]
         async with self._core.db.read() as db:
-            state = await records.live(db)
             folders = (await db.scalars(select(FolderRow).where(FolderRow.trash_id.is_(None)))).all()
-        found = [_quota(state, folders, scope, name) for scope, name in wanted if name]
+        async with self._core.still() as ledger:
+            found = [_quota(ledger, self._core.directory, folders, scope, name) for scope, name in wanted if name]
         return Page(items=found, total=len(found))
 
     async def folders(self, user: User, query: FolderQuery) -> Page[Folder]:
@@ -319,9 +327,9 @@ class Reads:
         query = select(EventRow).where(EventRow.seq > after).order_by(EventRow.seq)
         if after < 0:
             query = select(EventRow).order_by(EventRow.seq.desc())
+        if not access.is_admin(user):
+            query = query.where(EventRow.target.in_(_visible_targets(user)))
         async with self._core.db.read() as db:
-            if not access.is_admin(user):
-                query = query.where(EventRow.target.in_(await _visible_targets(db, user)))
             rows = (await db.scalars(query.limit(limit))).all()
             total = await db.scalar(select(func.count()).select_from(query.subquery())) or 0
         found = [
@@ -345,30 +353,31 @@ class Reads:
         return Page(items=[_audit(r) for r in rows], total=total)
 
 
-def _session_rows(query: SessionQuery) -> Any:
-    rows = select(SessionRow)
-    if query.status is None:
-        rows = rows.where(SessionRow.state.in_([s.value for s in LIVE]))
-    elif query.status is SessionState.PENDING:
-        rows = rows.where(SessionRow.state.in_(["pending", "held"]))
-    else:
-        rows = rows.where(SessionRow.state == query.status.value)
-    wanted = {"type": query.type, "project": query.project, "user": query.user, "resource_group": query.resource_group}
-    for column, value in wanted.items():
-        if value is not None:
-            rows = rows.where(getattr(SessionRow, column) == value)
-    return rows
+def _asked_for(session: LiveSession, query: SessionQuery) -> bool:
+    """Of a live one. PENDING includes held ones."""
+    states = WAITING if query.status is SessionState.PENDING else {query.status}
+    if query.status is not None and session.state not in states:
+        return False
+    if query.node is not None and all(rank.node != query.node for rank in session.ranks):
+        return False
+    pairs = ((query.type, session.type), (query.project, session.project), (query.user, session.user),
+             (query.resource_group, session.resource_group), (query.idle, records.idle(session)))  # fmt: skip
+    return all(wanted is None or wanted == is_ for wanted, is_ in pairs)
 
 
-def _session_key(sort_by: str, now: datetime) -> Callable[[Session], Any]:
-    keys: dict[str, Callable[[Session], Any]] = {
+def _is_seen(user: User, session: LiveSession) -> bool:
+    return access.sees(user, session.user, session.project)
+
+
+def _session_key(sort_by: str, now: datetime) -> Callable[[LiveSession], Any]:
+    keys: dict[str, Callable[[LiveSession], Any]] = {
         "created": lambda s: s.submitted,
         "waiting": lambda s: (s.started or s.ended or now) - s.submitted,
-        "gpu": lambda s: s.resources.gpu,
-        "cpu": lambda s: s.resources.cpu,
-        "memory": lambda s: s.resources.memory,
+        "gpu": lambda s: s.gpu,
+        "cpu": lambda s: s.cpu,
+        "memory": lambda s: s.memory,
         "priority": lambda s: s.priority,
-        "gpu_utilization": lambda s: -1.0 if s.gpu_utilization is None else s.gpu_utilization,
+        "gpu_utilization": lambda s: -1.0 if s.utilization is None or not s.gpu else s.utilization,
     }
     return keys[sort_by]
 
@@ -389,21 +398,20 @@ def _page(found: list[T], key: Callable[[T], Any], order: Order | None, sort_by:
     return Page(items=found[:limit], total=len(found))
 
 
-async def _places(db: AsyncSession, sessions: list[str]) -> dict[str, list[AllocationRow]]:
-    places: dict[str, list[AllocationRow]] = {}
-    for row in await db.scalars(select(AllocationRow).where(AllocationRow.session.in_(sessions))):
-        places.setdefault(row.session, []).append(row)
-    return places
+def _nodes(ledger: Ledger, user: User) -> list[Node]:
+    return [_node(ledger, ledger.nodes[name], user) for name in sorted(ledger.nodes)]
 
 
-async def _nodes(db: AsyncSession, user: User) -> list[Node]:
-    state = await records.live(db)
-    seen = {s.id for s in state.sessions if access.sees(user, s.user, s.project)}
-    found = [records.node(n, state.on_node(n.name), state.names) for n in state.nodes]
-    hidden = {s.name for s in state.sessions if s.id not in seen}
-    for each in found:
-        each.sessions = [s for s in each.sessions if s not in hidden]
-    return found
+def _node(ledger: Ledger, node: LiveNode, user: User) -> Node:
+    """With the names of those sessions there that the person may see."""
+    names = sorted({s.name for s in ledger.sessions_on(node.name) if _is_seen(user, s)})
+    return records.node(node, list(ledger.ranks_on(node.name)), names)
+
+
+def _states(ledger: Ledger) -> tuple[dict[str, int], datetime | None]:
+    """Live sessions by state, and when the one that waits longest was submitted."""
+    oldest = min((s.submitted for s in ledger.waiting.values()), default=None)
+    return dict(Counter(s.state for s in ledger.sessions.values())), oldest
 
 
 def _total(parts: Sequence[Resources]) -> Resources:
@@ -415,11 +423,10 @@ def _warnings(nodes: list[Node]) -> list[Sentence]:
     return [S("{node} does not answer.", node=name) for name in lost]
 
 
-def _quota(state: records.Live, folders: Sequence[FolderRow], scope: str, name: str) -> QuotaUse:
-    limit = next((q for q in state.quotas if q.scope == scope and q.name == name), None)
-    mine = [s for s in state.sessions if (s.user if scope == "user" else s.project) == name]
-    holding = [s for s in mine if s.state in HOLDING]
-    held = [a for s in holding for a in state.allocations.get(s.id, [])]
+def _quota(ledger: Ledger, directory: Directory, folders: Sequence[FolderRow], scope: str, name: str) -> QuotaUse:
+    limit = directory.quotas.get((scope, name))
+    mine = [s for s in ledger.holding.values() if (s.user if scope == "user" else s.project) == name]
+    held = [rank for session in mine for rank in session.ranks]
     used = Resources(
         cpu=sum(a.cpu for a in held), memory=sum(a.memory for a in held), gpu=sum(sum(a.devices.values()) for a in held)
     )
@@ -433,15 +440,15 @@ def _quota(state: records.Live, folders: Sequence[FolderRow], scope: str, name: 
         sessions=limit.sessions if limit else None,
         used=used,
         used_storage=sum(f.size for f in folders if (f.owner if scope == "user" else f.project) == name),
-        used_sessions=len(holding),
+        used_sessions=len(mine),
     )
 
 
-async def _visible_targets(db: AsyncSession, user: User) -> set[str]:
-    sessions = await db.execute(select(SessionRow.name, SessionRow.user, SessionRow.project))
-    folders = await db.execute(select(FolderRow.name, FolderRow.owner, FolderRow.project))
-    owned = {name for rows in (sessions, folders) for name, owner, project in rows if access.sees(user, owner, project)}
-    return owned | set(await db.scalars(select(NodeRow.name)))
+def _visible_targets(user: User) -> CompoundSelect[tuple[str]]:
+    """Names of the sessions and folders that the person may see, and of all nodes."""
+    folders = or_(FolderRow.owner == user.name, FolderRow.project.in_(user.projects))
+    return union(select(SessionRow.name).where(seen_by(user)), select(FolderRow.name).where(folders),
+                 select(NodeRow.name))  # fmt: skip
 
 
 def _audit(row: AuditRow) -> AuditEntry:
@@ -457,31 +464,3 @@ def _audit(row: AuditRow) -> AuditEntry:
             "undone_by": audit_id(row.undone_by) if row.undone_by else None,
         }
     )
-
-
-def _read_log(path: Path, tail: int | None, offset: int | None) -> tuple[bytes, int]:
-    """From `offset` on, or the last `tail` lines; at most `MOST_LOG` bytes. Second: where to read on."""
-    if not path.exists():
-        return b"", 0
-    with path.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        if offset is not None:
-            start = min(max(offset, 0), end)
-            file.seek(start)
-            data = _whole(file.read(MOST_LOG))
-            return data, start + len(data)
-        file.seek(max(0, end - MOST_LOG))
-        lines = file.read(MOST_LOG).splitlines(keepends=True)
-        return b"".join(lines[-tail:] if tail else lines), end
-
-
-def _whole(data: bytes) -> bytes:
-    """Without the beginning of a UTF-8 character at its end, of which the rest is still to come."""
-    for back in range(1, min(3, len(data)) + 1):
-        byte = data[-back]
-        if byte >= 0xC0:
-            needed = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return data[:-back] if back < needed and back < len(data) + 1 else data
-        if byte < 0x80:
-            break
-    return data

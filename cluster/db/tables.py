@@ -146,6 +146,7 @@ class SessionRow(Base):
     exit_code: Mapped[int | None]
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     grace: Mapped[float] = mapped_column(Float, default=10)
+    preemptible: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     requeue: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     """It is being stopped to make room, and waits again when it is gone."""
     reasons: Mapped[list[Any]]

@@ -7,9 +7,8 @@ import contextlib
 from sqlalchemy import select
 
 from cluster import access
-from cluster.db.tables import FolderRow, SessionRow
+from cluster.db.tables import FolderRow
 from cluster.errors import ClusterError
-from cluster.lifecycle import LIVE
 from cluster.models import CreateFolder, DeleteFolder, Effect, Reason, RestoreFolder
 from cluster.operations.sessions import project_of
 from cluster.records import TRASH_DAYS
@@ -25,7 +24,7 @@ def trash_id(row: FolderRow) -> str:
 
 
 async def create(tx: Transaction, op: CreateFolder) -> Done:
-    name, project = checked(op.name), await project_of(tx, op.project)
+    name, project = checked(op.name), project_of(tx, op.project)
     await _free(tx, project, name)
     row = FolderRow(
         name=name,
@@ -59,7 +58,7 @@ async def delete(tx: Transaction, op: DeleteFolder) -> Done:
     """To the trash, kept for seven days. Refused while a live session mounts it."""
     row = await tx.folder(op.folder)
     access.must_own(tx.user, row.name, row.owner, row.project)
-    users = await _mounted_by(tx, row)
+    users = _mounted_by(tx, row)
     if users:
         message = S("{folder} is mounted by {sessions}; stop them first.", folder=row.name, sessions=", ".join(users))
         raise Refused(Reason(code="conflict", message=message, ahead=users))
@@ -124,9 +123,9 @@ async def _free(tx: Transaction, project: str, name: str) -> None:
         raise Refused(Reason(code="conflict", message=message))
 
 
-async def _mounted_by(tx: Transaction, row: FolderRow) -> list[str]:
-    live = await tx.db.scalars(select(SessionRow).where(SessionRow.state.in_([s.value for s in LIVE])))
-    return sorted(s.name for s in live if f"{row.project}/{row.name}" in s.mounts)
+def _mounted_by(tx: Transaction, row: FolderRow) -> list[str]:
+    place = f"{row.project}/{row.name}"
+    return sorted(session.name for session in tx.ledger.sessions.values() if place in session.mounts)
 
 
 def _unmake(volumes: Volumes, project: str, name: str) -> None:

@@ -1,10 +1,7 @@
 """Taking nodes out of use and back."""
 
-from sqlalchemy import select
-
 from cluster import access
-from cluster.db.tables import AllocationRow, NodeRow, SessionRow
-from cluster.lifecycle import HOLDING
+from cluster.live import LiveNode
 from cluster.models import CordonNode, DrainNode, Effect, NodeStatus, Reason, UncordonNode
 from cluster.operations import sessions
 from cluster.sentence import S
@@ -13,10 +10,10 @@ from cluster.transaction import Done, Refused, Transaction
 
 async def cordon(tx: Transaction, op: CordonNode) -> Done:
     """No new sessions on the node; those that run go on."""
-    row = await _found(tx, op.node)
+    row = _found(tx, op.node)
     if row.status == NodeStatus.CORDONED:
         raise _already(row)
-    running = await _sessions_on(tx, row)
+    running = tx.ledger.sessions_on(row.name)
     done = _changed(tx, row, NodeStatus.CORDONED, op.reason)
     message = S(
         "{node} takes no new sessions; those that run there go on ({count}).", node=row.name, count=len(running)
@@ -27,7 +24,7 @@ async def cordon(tx: Transaction, op: CordonNode) -> Done:
 
 async def uncordon(tx: Transaction, op: UncordonNode) -> Done:
     """The node takes new sessions again, whether it was cordoned or draining."""
-    row = await _found(tx, op.node)
+    row = _found(tx, op.node)
     if row.status == NodeStatus.ALIVE:
         raise _already(row)
     done = _changed(tx, row, NodeStatus.ALIVE, None)
@@ -39,15 +36,15 @@ async def uncordon(tx: Transaction, op: UncordonNode) -> Done:
 
 async def drain(tx: Transaction, op: DrainNode) -> Done:
     """No new sessions, and those that run are asked to stop, and killed after the grace."""
-    row = await _found(tx, op.node)
+    row = _found(tx, op.node)
     if row.status == NodeStatus.DRAINING:
         raise _already(row)
-    running = await _sessions_on(tx, row)
+    running = tx.ledger.sessions_on(row.name)
     done = _changed(tx, row, NodeStatus.DRAINING, op.reason)
     message = S("{node} takes no new sessions and is emptied.", node=row.name)
     done.effects.append(Effect(kind="changes", target=row.name, message=message))
     for session in running:
-        await sessions.stop(tx, session, sessions.GRACE if op.grace is None else op.grace, done)
+        sessions.stop(tx, session, sessions.GRACE if op.grace is None else op.grace, done)
     if running:
         done.undo = S("undo takes new sessions on {node} again; the stopped sessions stay stopped.", node=row.name)
     return done
@@ -55,7 +52,7 @@ async def drain(tx: Transaction, op: DrainNode) -> Done:
 
 async def set_status(tx: Transaction, node: str, made: str, status: str, reason: str | None) -> Done:
     """Undo of the three: from what they `made` of the node back to what it was. Refused when it is neither now."""
-    row = await _found(tx, node)
+    row = _found(tx, node)
     if row.status != made:
         message = S(
             "{node} is {status} by now, not {made}; nothing is taken back.", node=row.name, status=row.status, made=made
@@ -67,9 +64,9 @@ async def set_status(tx: Transaction, node: str, made: str, status: str, reason:
     return done
 
 
-async def _found(tx: Transaction, ref: str) -> NodeRow:
+def _found(tx: Transaction, ref: str) -> LiveNode:
     access.must_be_admin(tx.user)
-    row = await tx.node(ref)
+    row = tx.node(ref)
     if row.status == NodeStatus.LOST:
         message = S(
             "{node} is lost: its agent does not answer. It comes back by itself when the agent does.", node=row.name
@@ -78,7 +75,7 @@ async def _found(tx: Transaction, ref: str) -> NodeRow:
     return row
 
 
-def _already(row: NodeRow) -> Refused:
+def _already(row: LiveNode) -> Refused:
     return Refused(
         Reason(
             code="conflict", message=S("{node} is {status} already; nothing to do.", node=row.name, status=row.status)
@@ -86,7 +83,7 @@ def _already(row: NodeRow) -> Refused:
     )
 
 
-def _changed(tx: Transaction, row: NodeRow, status: NodeStatus, reason: str | None) -> Done:
+def _changed(tx: Transaction, row: LiveNode, status: NodeStatus, reason: str | None) -> Done:
     before = {
         "op": "_set_node",
         "node": row.name,
@@ -100,15 +97,6 @@ def _changed(tx: Transaction, row: NodeRow, status: NodeStatus, reason: str | No
         row.name,
         S("{node} is {status} now, by {user}.", node=row.name, status=status.value, user=tx.user.name),
     )
+    tx.edit_node(row)
     row.status, row.reason = status.value, reason
     return Done(effects=[], targets=[row.name], undo=undo, inverse=before)
-
-
-async def _sessions_on(tx: Transaction, row: NodeRow) -> list[SessionRow]:
-    query = (
-        select(SessionRow)
-        .join(AllocationRow, AllocationRow.session == SessionRow.id)
-        .where(AllocationRow.node == row.name, SessionRow.state.in_([s.value for s in HOLDING]))
-        .order_by(SessionRow.name)
-    )
-    return list((await tx.db.scalars(query)).unique())

@@ -2,18 +2,15 @@
 
 import math
 import re
-import secrets
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from sqlalchemy import func, select
-
-from cluster import access, records
-from cluster.db.tables import GroupRow, MemberRow, NodeRow, ProjectRow, SessionRow
+from cluster import access
 from cluster.lifecycle import ENDED, HOLDING, LIVE, WAITING
+from cluster.live import LiveSession
 from cluster.models import Effect, Reason, SessionResult, SessionState, StartSession, TerminateSessions
-from cluster.scheduler import feasible
-from cluster.scheduler.state import Request, Snapshot
+from cluster.outlook import Kin
 from cluster.sentence import S, Sentence
 from cluster.transaction import Done, Refused, Transaction
 from cluster.units import human_duration, human_size
@@ -26,18 +23,17 @@ GRACE = 10.0
 
 async def start(tx: Transaction, op: StartSession) -> Done:
     """A new session, PENDING; refused when no node could ever hold it."""
-    row = await _row(tx, op)
-    await _fits_somewhere(tx, row, op.resource_group is not None)
-    tx.db.add(row)
-    tx.event("session_pending", row.name, S("{user} submitted {name}.", user=tx.user.name, name=row.name))
-    await tx.db.flush()
+    session = await _session(tx, op)
+    _fits_somewhere(tx, session, op.resource_group is not None)
+    tx.add_session(session)
+    tx.event("session_pending", session.name, S("{user} submitted {name}.", user=tx.user.name, name=session.name))
     return Done(
         effects=[],
         warnings=_image_unused(tx, op),
-        targets=[row.name],
-        undo=S("undo stops {name}; what it has done until then stays.", name=row.name),
-        inverse={"op": "terminate_sessions", "sessions": [row.id], "force": False},
-        session=row,
+        targets=[session.name],
+        undo=S("undo stops {name}; what it has done until then stays.", name=session.name),
+        inverse={"op": "terminate_sessions", "sessions": [session.id], "force": False},
+        session=session,
     )
 
 
@@ -48,14 +44,14 @@ def _image_unused(tx: Transaction, op: StartSession) -> list[Sentence]:
     return [S("The nodes here run plain processes: image {image} is noted, but not used.", image=op.image)]
 
 
-async def _row(tx: Transaction, op: StartSession) -> SessionRow:
-    depends = [(await _dependency(tx, d)).id for d in op.depends_on]
-    mounts = [await tx.folder(m) for m in op.mounts]
-    return SessionRow(
-        id=await _fresh_id(tx),
-        name=await _name(tx, op),
+async def _session(tx: Transaction, op: StartSession) -> LiveSession:
+    depends = [await _dependency(tx, ref) for ref in op.depends_on]
+    mounts = [await tx.folder(ref) for ref in op.mounts]
+    return LiveSession(
+        id=tx.fresh_id(),
+        name=_name(tx, op),
         user=tx.user.name,
-        project=await project_of(tx, op.project),
+        project=project_of(tx, op.project),
         type=op.type.value,
         image=op.image,
         command=op.command,
@@ -72,48 +68,45 @@ async def _row(tx: Transaction, op: StartSession) -> SessionRow:
         mounts=[f"{m.project}/{m.name}" for m in mounts],
         env=op.env,
         depends_on=depends,
-        start_at=op.start_at,
+        start_at=op.start_at.astimezone(UTC) if op.start_at else None,
         time_limit=op.time_limit,
-        submitted=await _in_turn(tx),
-        attempt=0,
+        submitted=_in_turn(tx),
         grace=GRACE,
-        reasons=[],
     )
 
 
-async def _in_turn(tx: Transaction) -> datetime:
+def _in_turn(tx: Transaction) -> datetime:
     """Now, or just behind those that came in the same instant: first come is first served, also when a clock stands."""
-    soon = tx.now + timedelta(seconds=1)
-    same = select(func.max(SessionRow.submitted)).where(SessionRow.submitted.between(tx.now, soon))
-    latest = await tx.db.scalar(same)
-    return tx.now if latest is None else latest + timedelta(microseconds=1)
+    latest = tx.ledger.latest
+    if latest is None or not tx.now <= latest <= tx.now + timedelta(seconds=1):
+        return tx.now
+    return latest + timedelta(microseconds=1)
 
 
-async def _dependency(tx: Transaction, ref: str) -> SessionRow:
-    """A session to wait for; one that has ended without success would be waited for in vain."""
-    row = await tx.session(ref)
-    if row.state in ENDED and row.result != SessionResult.SUCCESS:
+async def _dependency(tx: Transaction, ref: str) -> str:
+    """Id of a session to wait for; one that has ended without success would be waited for in vain."""
+    other = await tx.session(ref)
+    if other.state in ENDED and other.result != SessionResult.SUCCESS:
         message = S(
             "{name} has ended without success ({result}); nothing can wait for it.",
-            name=row.name,
-            result=row.result or row.state,
+            name=other.name,
+            result=other.result or other.state,
         )
         raise Refused(Reason(code="dependency", message=message))
-    return row
+    if other.state in ENDED:
+        tx.ledger.past[other.id] = other
+    return other.id
 
 
-async def project_of(tx: Transaction, wanted: str | None) -> str:
+def project_of(tx: Transaction, wanted: str | None) -> str:
     """The project asked for, if the person is in it; else their first one."""
+    known, user = tx.core.directory.projects, tx.core.directory.users.get(tx.user.name)
     if wanted is None:
-        mine = await tx.db.scalar(
-            select(MemberRow.project).where(MemberRow.user == tx.user.name).order_by(MemberRow.project)
-        )
-        wanted = mine or await tx.db.scalar(select(ProjectRow.name).order_by(ProjectRow.name))
-    known = await tx.db.get(ProjectRow, wanted) if wanted else None
-    if known is None:
+        wanted = next(iter(user.projects if user else ()), None) or next(iter(known), None)
+    if wanted is None or wanted not in known:
         raise Refused(Reason(code="not_found", message=S("There is no project {name}.", name=wanted or "")))
-    access.must_be_in(tx.user, known.name)
-    return known.name
+    access.must_be_in(tx.user, wanted)
+    return wanted
 
 
 def _workdir(tx: Transaction, wanted: str | None) -> str | None:
@@ -125,24 +118,13 @@ def _workdir(tx: Transaction, wanted: str | None) -> str | None:
     return wanted
 
 
-async def _fresh_id(tx: Transaction) -> str:
-    while True:
-        ident = f"s-{secrets.token_hex(3)}"
-        if await tx.db.get(SessionRow, ident) is None:
-            return ident
-
-
-async def _name(tx: Transaction, op: StartSession) -> str:
-    query = select(SessionRow.name, SessionRow.user).where(SessionRow.state.in_([s.value for s in LIVE]))
-    live = {(name, user) for name, user in await tx.db.execute(query)}
-    taken = {name for name, _ in live}
+def _name(tx: Transaction, op: StartSession) -> str:
     if op.name is None:
-        base = _slug(op.command or op.image or "session")
-        return next(n for n in (base, *(f"{base}-{i}" for i in range(2, 100_000))) if n not in taken)
+        return tx.ledger.free_name(_slug(op.command or op.image or "session"))
     if not re.fullmatch(r"[^\s/\x00-\x1f]{1,100}", op.name):
         message = S("{name} can't be a session's name: up to 100 characters, no spaces or slashes.", name=op.name)
         raise Refused(Reason(code="invalid", message=message))
-    if (op.name, tx.user.name) in live:
+    if any(other.user == tx.user.name for other in tx.ledger.named.get(op.name, {}).values()):
         message = S("A session {name} is live already; give another name.", name=op.name)
         raise Refused(Reason(code="conflict", message=message))
     return op.name
@@ -157,21 +139,20 @@ def _slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", stem)[:40].strip("-._").lower() or "session"
 
 
-async def _fits_somewhere(tx: Transaction, row: SessionRow, fixed: bool) -> None:
+def _fits_somewhere(tx: Transaction, session: LiveSession, fixed: bool) -> None:
     """Set the resource group: the one asked for, else the first that could ever hold it. Refused when none could."""
-    groups = (await tx.db.scalars(select(GroupRow.name).order_by(GroupRow.name))).all()
-    if fixed and row.resource_group not in groups:
-        message = S("There is no resource group {name}.", name=row.resource_group)
-        raise Refused(Reason(code="not_found", message=message, candidates=list(groups)))
-    snapshot = await records.snapshot(tx.db, tx.now)
+    groups = list(tx.core.directory.groups)
+    if fixed and session.resource_group not in groups:
+        message = S("There is no resource group {name}.", name=session.resource_group)
+        raise Refused(Reason(code="not_found", message=message, candidates=groups))
     refusals: list[tuple[Reason, ...]] = []
-    unsaid = row.memory == 0
-    for group in [row.resource_group] if fixed else await _by_preference(tx, row, list(groups)):
+    kin, unsaid = tx.core.outlook.kin, session.memory == 0
+    for group in [session.resource_group] if fixed else _by_preference(kin, session.gpu > 0, groups):
         if unsaid:
-            row.memory = _share_of_memory(snapshot, group, row)
-        reasons = feasible(snapshot, _request(row, group))
+            session.memory = _share_of_memory(kin.get(group), session)
+        reasons = tx.core.outlook.never(session, group, tx.now)
         if not reasons:
-            row.resource_group = group
+            session.resource_group = group
             return
         refusals.append(reasons)
     if not refusals:
@@ -179,19 +160,16 @@ async def _fits_somewhere(tx: Transaction, row: SessionRow, fixed: bool) -> None
     raise Refused(*min(refusals, key=_shortfall))
 
 
-async def _by_preference(tx: Transaction, row: SessionRow, groups: list[str]) -> list[str]:
-    """Groups with devices first when GPUs are asked for, last when not; `default` before others."""
-    nodes = (await tx.db.scalars(select(NodeRow))).all()
-    with_gpus = {n.resource_group for n in nodes if n.devices}
-    peopled = {n.resource_group for n in nodes}
-    wants = row.gpu > 0
-    return sorted((g for g in groups if g in peopled), key=lambda g: ((g in with_gpus) != wants, g != "default", g))
+def _by_preference(kin: Mapping[str, Kin], wants: bool, groups: list[str]) -> list[str]:
+    """Groups with devices first when GPUs are wanted, last when not; `default` before others."""
+    peopled = [group for group in groups if group in kin]
+    return sorted(peopled, key=lambda group: (kin[group].devices != wants, group != "default", group))
 
 
-def _share_of_memory(snapshot: Snapshot, group: str, row: SessionRow) -> int:
+def _share_of_memory(kin: Kin | None, session: LiveSession) -> int:
     """Memory in step with the cores asked for, as the group's leanest node has it; whole GiB."""
-    per_core = min((n.memory / n.cpu for n in snapshot.nodes if n.group == group and n.cpu), default=0)
-    return max(LEAST_MEMORY * row.node_count, int(per_core * row.cpu) // 2**30 * 2**30)
+    per_core = kin.memory_per_core if kin else 0.0
+    return max(LEAST_MEMORY * session.node_count, int(per_core * session.cpu) // 2**30 * 2**30)
 
 
 def _shortfall(reasons: tuple[Reason, ...]) -> float:
@@ -199,71 +177,64 @@ def _shortfall(reasons: tuple[Reason, ...]) -> float:
     return sum((r.asked or 0) - r.available if r.available is not None else math.inf for r in reasons)
 
 
-def _request(row: SessionRow, group: str) -> Request:
-    return Request(
-        id=row.id,
-        name=row.name,
-        user=row.user,
-        project=row.project,
-        group=group,
-        submitted=row.submitted,
-        cpu=row.cpu,
-        memory=row.memory,
-        gpu=row.gpu,
-        node_count=row.node_count,
-        gpu_model=row.gpu_model,
-        priority=row.priority,
-        time_limit=row.time_limit,
-    )
-
-
 async def terminate(tx: Transaction, op: TerminateSessions) -> Done:
     """Waiting ones are cancelled and can be put back; those that hold something are stopped, and may lose work."""
-    rows = list({row.id: row for row in [await tx.session(ref) for ref in op.sessions]}.values())
-    for row in rows:
-        access.must_own(tx.user, row.name, row.user, row.project)
-        if row.state not in LIVE:
-            message = S("{name} has ended already ({state}).", name=row.name, state=row.state)
-            raise Refused(Reason(code="conflict", message=message))
-        if row.state == SessionState.TERMINATING and not op.force:
-            message = S("{name} is being stopped already; with force it is killed at once.", name=row.name)
-            raise Refused(Reason(code="conflict", message=message))
-    done = Done(effects=[], targets=[r.name for r in rows])
-    waiting = [r.id for r in rows if r.state in WAITING]
-    for row in rows:
-        await stop(tx, row, 0 if op.force else GRACE, done)
-    if len(waiting) == len(rows):
+    sessions = list({s.id: s for s in [await tx.session(ref) for ref in op.sessions]}.values())
+    for session in sessions:
+        _may_stop(tx, session, op.force)
+    done = Done(effects=[], targets=[s.name for s in sessions])
+    waiting = [s.id for s in sessions if s.state in WAITING]
+    for session in sessions:
+        stop(tx, session, 0 if op.force else GRACE, done)
+    if len(waiting) == len(sessions):
         done.inverse = {"op": "_requeue", "sessions": waiting}
         done.undo = S("undo puts it back in its place in the queue.")
     return done
 
 
-async def stop(tx: Transaction, row: SessionRow, grace: float, done: Done) -> None:
-    """Cancel `row` if it waits, else have its agents stop it; adds effects and warnings to `done`."""
-    owner = row.user if row.user != tx.user.name else None
-    if row.state in WAITING:
-        await tx.move(row, SessionState.CANCELLED)
-        message = S("{name} is taken out of the queue.", name=row.name)
-    elif row.state in HOLDING:
-        message = _gives_back(row)
-        done.warnings.append(_loss(row, tx))
-        row.grace = grace
-        await _let_go(tx, row)
-    done.effects.append(Effect(kind="stops", target=row.name, message=message, owner=owner))
-    for name in await _dependents(tx, row):
-        text = S("{name} depends on {other} and is cancelled with it.", name=name, other=row.name)
+def _may_stop(tx: Transaction, session: LiveSession, force: bool) -> None:
+    access.must_own(tx.user, session.name, session.user, session.project)
+    if session.state not in LIVE:
+        message = S("{name} has ended already ({state}).", name=session.name, state=session.state)
+        raise Refused(Reason(code="conflict", message=message))
+    if session.state == SessionState.TERMINATING and not force and not session.requeue:
+        message = S("{name} is being stopped already; with force it is killed at once.", name=session.name)
+        raise Refused(Reason(code="conflict", message=message))
+
+
+def stop(tx: Transaction, session: LiveSession, grace: float, done: Done) -> None:
+    """Cancel it if it waits, else have its agents stop it; adds effects and warnings to `done`."""
+    owner = session.user if session.user != tx.user.name else None
+    dependents = _dependents(tx, session)
+    if session.state in WAITING:
+        tx.move(session, SessionState.CANCELLED)
+        message = S("{name} is taken out of the queue.", name=session.name)
+    elif session.state in HOLDING:
+        message = _gives_back(session)
+        done.warnings.append(_loss(session, tx))
+        _let_go(tx, session, grace)
+    done.effects.append(Effect(kind="stops", target=session.name, message=message, owner=owner))
+    for name in dependents:
+        text = S("{name} depends on {other} and is cancelled with it.", name=name, other=session.name)
         done.effects.append(Effect(kind="stops", target=name, message=text))
 
 
-async def _let_go(tx: Transaction, row: SessionRow) -> None:
-    """To TERMINATING, until its agents say that it is gone; at once to its end where no agent has heard of it."""
-    if row.state == SessionState.SCHEDULED and not await tx.handed_out(row):
-        await tx.move(row, SessionState.TERMINATED, SessionResult.CANCELLED)
-    elif row.state != SessionState.TERMINATING:
-        await tx.move(row, SessionState.TERMINATING)
+def _let_go(tx: Transaction, session: LiveSession, grace: float) -> None:
+    """To TERMINATING, until its agents say that it is gone; at once to its end where no agent has heard of it.
+
+    One that was making room for another does not come back.
+    """
+    tx.edit(session)
+    session.grace, session.requeue = grace, False
+    if session.state == SessionState.SCHEDULED and not tx.handed_out(session):
+        tx.move(session, SessionState.TERMINATED, SessionResult.CANCELLED)
+    elif session.state != SessionState.TERMINATING:
+        tx.move(session, SessionState.TERMINATING)
+    else:
+        tx.nudge(session)
 
 
-def _loss(row: SessionRow, tx: Transaction) -> Sentence:
+def _loss(row: LiveSession, tx: Transaction) -> Sentence:
     if row.started is None:
         return S("{name} has its place already; undo can't put it back in the queue.", name=row.name)
     age = human_duration((tx.now - row.started).total_seconds())
@@ -272,7 +243,7 @@ def _loss(row: SessionRow, tx: Transaction) -> Sentence:
     )
 
 
-def _gives_back(row: SessionRow) -> Sentence:
+def _gives_back(row: LiveSession) -> Sentence:
     memory = human_size(row.memory)
     if not row.gpu:
         return S(
@@ -287,28 +258,21 @@ def _gives_back(row: SessionRow) -> Sentence:
     )
 
 
-async def _dependents(tx: Transaction, row: SessionRow) -> list[str]:
-    waiting = await tx.db.scalars(select(SessionRow).where(SessionRow.state == SessionState.HELD.value))
-    return [w.name for w in waiting if row.id in w.depends_on]
+def _dependents(tx: Transaction, session: LiveSession) -> list[str]:
+    return [other.name for other in tx.ledger.dependents.get(session.id, {}).values() if other.state == "held"]
 
 
 async def requeue(tx: Transaction, idents: list[str]) -> Done:
     """Undo of cancelling waiting sessions: back to PENDING with their old place (`submitted` stays)."""
     done = Done(effects=[], targets=[])
     for ident in idents:
-        row = await tx.db.get(SessionRow, ident)
-        if row is None or row.state != SessionState.CANCELLED:
-            raise Refused(
-                Reason(
-                    code="conflict",
-                    message=S(
-                        "{name} can't be put back; it is not cancelled any more.", name=row.name if row else ident
-                    ),
-                )
-            )
-        await tx.move(row, SessionState.PENDING)
-        done.targets.append(row.name)
-        done.effects.append(
-            Effect(kind="restores", target=row.name, message=S("{name} is back in the queue.", name=row.name))
-        )
+        session = await tx.recall(ident)
+        if session is None or session.state != SessionState.CANCELLED:
+            name = session.name if session else ident
+            message = S("{name} can't be put back; it is not cancelled any more.", name=name)
+            raise Refused(Reason(code="conflict", message=message))
+        tx.move(session, SessionState.PENDING)
+        done.targets.append(session.name)
+        message = S("{name} is back in the queue.", name=session.name)
+        done.effects.append(Effect(kind="restores", target=session.name, message=message))
     return done

@@ -7,7 +7,8 @@ from sqlalchemy import select
 from cluster import access
 from cluster.db.tables import AuditRow
 from cluster.errors import NotAllowed, NotFound
-from cluster.models import DeleteFolder, Reason, SessionState, TerminateSessions, Undo
+from cluster.lifecycle import ENDED
+from cluster.models import DeleteFolder, Reason, TerminateSessions, Undo
 from cluster.operations import folders, nodes, sessions
 from cluster.sentence import S
 from cluster.transaction import Done, Refused, Transaction
@@ -88,7 +89,7 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
 
 async def _stop_again(tx: Transaction, op: TerminateSessions) -> Done:
     row = await tx.session(op.sessions[0])
-    if row.state in (SessionState.TERMINATED, SessionState.ERROR, SessionState.CANCELLED):
+    if row.state in ENDED:
         raise Refused(
             Reason(
                 code="conflict", message=S("{name} has ended already; there is nothing to take back.", name=row.name)

@@ -6,11 +6,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cluster import records
 from cluster.db import tables
 from cluster.lifecycle import ENDED, WAITING
 from cluster.models import Names, NodeStatus, Reason, SessionState
-from cluster.scheduler import plan
 from cluster.sentence import S, Sentence
 from cluster.simulator.loading import Loaded
 from cluster.simulator.node import SimulatedAgent
@@ -29,13 +27,12 @@ class Seeder:
     agents: dict[str, SimulatedAgent]
 
     async def write(self, db: AsyncSession) -> None:
-        """All rows, in an order that foreign keys allow; why those that wait do so; flushed, not committed."""
+        """All rows, in an order that foreign keys allow; flushed, not committed."""
         for rows in (self._places(), self._people(), self._things(), self._sessions(), self._held()):
             db.add_all(rows)
             await db.flush()
         db.add_all(self._events())
         await db.flush()
-        await self._explain(db)
 
     @property
     def now(self) -> datetime:
@@ -141,6 +138,8 @@ class Seeder:
         )  # fmt: skip
         times = {name: self._when(session, name) for name in ("submitted", "started", "ended", "start_at")}
         waiting = session.status in WAITING
+        if session.status not in ENDED:
+            times["ended"] = None
         return tables.SessionRow(
             **values,
             **times,
@@ -221,15 +220,6 @@ class Seeder:
                     yield _event(self.now - timedelta(hours=1), f"node_{node.status.value}", node.name, said, "warning")
                 case _:
                     continue
-
-    async def _explain(self, db: AsyncSession) -> None:
-        """Why those that wait do so, as the scheduler sees it. Nothing is started yet."""
-        decided = plan(await records.snapshot(db, self.now))
-        for ident, reasons in {**decided.wait, **decided.hold}.items():
-            row = await db.get_one(tables.SessionRow, ident)
-            row.reasons = [reason.model_dump(mode="json") for reason in reasons]
-            row.estimated_start = decided.estimated.get(ident)
-        await db.flush()
 
 
 def _caps(caps: Caps) -> dict[str, float | int | None]:

@@ -14,17 +14,13 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 from rapidfuzz import process
-from sqlalchemy import func, select
 from starlette.datastructures import State
 
 from cluster.api.app import create_app
 from cluster.client import Client
 from cluster.clock import VirtualClock
 from cluster.core import Core
-from cluster.db.tables import AllocationRow, SessionRow
 from cluster.errors import NotFound
-from cluster.lifecycle import WAITING
-from cluster.models import SessionState
 from cluster.sentence import S
 from cluster.simulator.fleet import Fleet
 from cluster.simulator.loading import Loaded, load
@@ -75,6 +71,7 @@ class World:
         """A copy that goes its own way from here."""
         where = Path(tempfile.mkdtemp(prefix="helmsman-world-"))
         async with self._moving:
+            await self.core.save()
             await asyncio.to_thread(_copy, self.core.data_dir, where)
             clock, fleet = VirtualClock(self.clock.now()), self.fleet.copy()
         core = await _open_core(where, clock, self.loaded)
@@ -146,14 +143,8 @@ class World:
 
     async def _ordered(self) -> set[str]:
         """Nodes for which the core has something to do."""
-        states = [SessionState.SCHEDULED.value, SessionState.TERMINATING.value]
-        query = (
-            select(AllocationRow.node)
-            .join(SessionRow, SessionRow.id == AllocationRow.session)
-            .where(SessionRow.state.in_(states), AllocationRow.state != "exited")
-        )
-        async with self.core.db.read() as db:
-            return set(await db.scalars(query))
+        async with self.core.still() as ledger:
+            return ledger.with_orders()
 
     async def _advance(self, target: datetime) -> None:
         while True:
@@ -167,11 +158,8 @@ class World:
 
     async def _next_event(self, now: datetime, target: datetime) -> datetime:
         """The first moment after `now` at which something happens by itself, at most `target`."""
-        query = select(func.min(SessionRow.start_at)).where(
-            SessionRow.start_at > now, SessionRow.state.in_([state.value for state in WAITING])
-        )
-        async with self.core.db.read() as db:
-            start = await db.scalar(query)
+        async with self.core.still() as ledger:
+            start = ledger.next_start(now)
         times = [when for when in (self.fleet.next_event(), start) if when is not None]
         return min([*times, target], key=lambda when: max(when, now))
 

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from cluster.clock import VirtualClock
 from cluster.core import Core
-from cluster.db.tables import MemberRow, ProjectRow, SessionRow, UserRow
+from cluster.db.tables import MemberRow, ProjectRow, UserRow
 from cluster.errors import Conflict
 from cluster.lifecycle import ENDED, STAGES, WAITING, move
+from cluster.live import LiveSession
 from cluster.models import (
     CordonNode,
     CreateFolder,
@@ -41,9 +42,13 @@ BOSS = User(name="boss", role="admin", projects=["red"])
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
+def session(state: str) -> LiveSession:
+    return LiveSession("s-1", "s", "ann", "red", "batch", state, START, 1, 2**30, 0, 1, "default", 10, START)
+
+
 @given(st.lists(st.sampled_from(list(SessionState)), max_size=12))
 def test_no_path_leads_out_of_the_table_of_states(path: list[SessionState]) -> None:
-    row = SessionRow(name="s", state=SessionState.PENDING.value, state_since=START, submitted=START)
+    row = session(state=SessionState.PENDING.value)
     for to in path:
         before = SessionState(row.state)
         try:
@@ -159,7 +164,7 @@ class Story:
                 self.clock.advance(timedelta(seconds=20 if what == "time" else 400))
                 await self.core.schedule_pass()
             case "restart":
-                await self.core.agents.fresh_grace()
+                self.core.agents.fresh_grace()
 
     async def beat(self, agent: HandAgent, tells: bool) -> None:
         """The agent hears its orders and follows them; it may keep quiet about it."""

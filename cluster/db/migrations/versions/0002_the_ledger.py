@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("user"),
     )
     op.add_column("sessions", sa.Column("requeue", sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.add_column("sessions", sa.Column("preemptible", sa.Boolean(), server_default=sa.false(), nullable=False))
     op.add_column("sessions", sa.Column("rack", sa.String(), nullable=True))
     op.add_column("sessions", sa.Column("accelerator", sa.String(), nullable=True))
     op.drop_index("sessions_by_state", table_name="sessions")
@@ -37,6 +38,6 @@ def downgrade() -> None:
     op.drop_column("projects", "cohort")
     op.drop_index("sessions_by_end", table_name="sessions")
     op.create_index("sessions_by_state", "sessions", ["state"])
-    for column in ("accelerator", "rack", "requeue"):
+    for column in ("accelerator", "rack", "preemptible", "requeue"):
         op.drop_column("sessions", column)
     op.drop_table("usage")
