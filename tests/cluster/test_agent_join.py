@@ -19,7 +19,17 @@ from cluster.agents import discover
 from cluster.api.app import create_app
 from cluster.client import Client
 from cluster.errors import Conflict, Invalid, NotFound
-from cluster.models import Beat, Node, NodeInfo, NodeStatus, Registered, Resources, rendezvous_port
+from cluster.models import (
+    Beat,
+    DrainNode,
+    Node,
+    NodeInfo,
+    NodeStatus,
+    Registered,
+    Resources,
+    StartSession,
+    rendezvous_port,
+)
 from cluster.server import Address
 from cluster.simulator.lab import Lab
 
@@ -345,6 +355,30 @@ def test_where_a_server_listens_is_remembered(place: Place) -> None:
     place.started[0].send_signal(signal.SIGTERM)
     assert place.started[0].wait(20) == 0
     assert place.serve("server")["join_url"]
+
+
+@pytest.mark.slow
+async def test_a_drained_nodes_sessions_have_their_grace_to_say_goodbye(place: Place) -> None:
+    said = place.serve()
+    place.agent("--join", said["url"], "--name", "m1", token=token(said))
+    await there(said, "m1")
+    command = "trap 'echo bye; exit 7' TERM; echo up; while true; do sleep 0.05; done"
+    async with person(said) as client:
+        await client.execute(StartSession(command=command, name="job"))
+        await text_in_logs(client, "up")
+        await client.execute(DrainNode(node="m1", grace=60))
+        await text_in_logs(client, "bye")
+        async with asyncio.timeout(20):
+            while not (ended := await client.session("job")).ended:
+                await asyncio.sleep(0.05)
+        assert (ended.exit_code, ended.result) == (7, "cancelled")
+        assert (await client.node("m1")).status == NodeStatus.DRAINING
+
+
+async def text_in_logs(client: Client, text: str) -> None:
+    async with asyncio.timeout(20):
+        while text not in (await client.logs("job")).text:
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.slow

@@ -199,6 +199,7 @@ async def test_how_much_a_session_uses_of_what_it_holds_is_measured(server: Serv
     assert server.sample
     assert server.sample.sessions["busy"] > 0.2
     assert server.sample.sessions["idle"] < 0.1
+    assert 1 << 19 < server.sample.memory["busy"] < 1 << 29
     server.stop("busy")
     server.stop("idle")
     await until(lambda: server.end("busy") and server.end("idle"))

@@ -139,6 +139,22 @@ def test_a_second_order_with_force_cuts_the_grace_short(plain: Runner) -> None:
     assert ended(plain).exit_code == 128 + signal.SIGKILL
 
 
+def test_a_second_order_with_more_grace_does_not_lengthen_it(plain: Runner) -> None:
+    plain.accept(work("trap '' TERM; echo up; while true; do sleep 0.05; done"))
+    until(lambda: state(plain) == "running" and "up" in output(plain))
+    plain.stop(StopOrder(id=WorkId(session="s1", attempt=1), grace=0.5))
+    plain.stop(StopOrder(id=WorkId(session="s1", attempt=1), grace=600))
+    assert ended(plain).exit_code == 128 + signal.SIGKILL
+
+
+def test_a_folder_that_is_not_on_this_machine_is_a_sentence(plain: Runner) -> None:
+    plain.accept(work("echo never", mounts={"cats": "/no/such/folder"}))
+    end = ended(plain)
+    assert end.exit_code == 127
+    assert str(end.detail) == "It could not be started: No such file or directory: /no/such/folder."
+    assert output(plain) == ""
+
+
 def test_children_that_left_the_session_die_with_it(runner: Runner) -> None:
     runner.accept(work("setsid sleep 300 & setsid sh -c 'trap \"\" TERM; sleep 301' & echo up; sleep 302"))
     until(lambda: state(runner) == "running" and len(family(runner)) >= 4)
