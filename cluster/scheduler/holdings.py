@@ -73,6 +73,13 @@ class Holdings:
             self.node[row], self.session[row] = -1, ""
             self._free.append(row)
 
+    def of(self, sessions: Iterable[str]) -> Bools:
+        """Which rows are theirs."""
+        found = np.zeros(len(self.node), np.bool_)
+        for ident in sessions:
+            found[self._rows.get(ident, [])] = True
+        return found
+
     def of_group(self, group: str) -> Ints:
         """Rows on the group's nodes."""
         member = np.zeros(len(self._fleet) + 1, np.bool_)

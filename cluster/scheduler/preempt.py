@@ -11,7 +11,7 @@ import numpy as np
 from cluster.models import Reason
 from cluster.scheduler import reasons
 from cluster.scheduler.board import Board, held_by
-from cluster.scheduler.fleet import Bools, Ints
+from cluster.scheduler.fleet import Ints
 from cluster.scheduler.holdings import Giving, Holdings
 from cluster.scheduler.place import Wish, place
 from cluster.scheduler.queue import amounts
@@ -27,10 +27,15 @@ def for_room(
     """Sessions to stop so that `head`, which finds no room, gets it. `leaving` are chosen already in this pass."""
     holdings = board.holdings
     rows = holdings.of_group(head.group)
-    soft = _soft(board, holdings, rows, head)
+    if not holdings.soft[rows].any():
+        return {}
+    going = holdings.stopping[rows] | holdings.of(leaving)[rows]
+    borrowers = {r.id for r in _borrowers(board, head, {holdings.session[row] for row in rows[going]})}
+    soft = holdings.of(borrowers)[rows]
+    if board.groups[head.group].preemption:
+        soft |= holdings.soft[rows] & (holdings.priority[rows] < head.priority)
     if not soft.any():
         return {}
-    going = holdings.stopping[rows] | np.isin(np.array(holdings.session)[rows], list(leaving))
     order = [*rows[going], *_cheapest(holdings, rows[soft & ~going])]
     giving = Giving(holdings, np.array(order, np.int64))
     count = giving.until(board.room, wish)
@@ -43,18 +48,8 @@ def for_room(
     if spots is None:
         return {}
     chosen = _needed(holdings, room, wish, {spot.node for spot in spots}, giving.rows[surely:count])
-    return {ident: reasons.gives_way(board.running[ident], head) for ident in chosen}
-
-
-def _soft(board: Board, holdings: Holdings, rows: Ints, head: Request) -> Bools:
-    """Which rows are of sessions that must give way to `head`: lower priority, or borrowers of its quota."""
-    lower = holdings.priority[rows] < head.priority
-    if not board.groups[head.group].preemption:
-        lower = np.zeros(len(rows), np.bool_)
-    borrowers = [r.id for r in _borrowers(board, head)]
-    if borrowers:
-        lower |= np.isin(np.array(holdings.session)[rows], borrowers)
-    return holdings.soft[rows] & lower
+    why = {ident: reasons.gives_back if ident in borrowers else reasons.gives_way for ident in chosen}
+    return {ident: say(board.running[ident], head) for ident, say in why.items()}
 
 
 def _cheapest(holdings: Holdings, rows: Ints) -> Ints:
@@ -98,32 +93,31 @@ def for_quota(board: Board, head: Request, over: list[Over], leaving: Collection
         if board.quotas.cohort(running.project) == cohort:
             _less(short, running)
     chosen: dict[str, Reason] = {}
-    with board.trial():
-        for running in going:
-            board.end(running.id)
-        for running in _borrowers(board, head):
-            if max(short.values()) <= 0:
-                return chosen
-            if board.quotas.borrows(running.project):
-                _less(short, running)
-                board.end(running.id)
-                chosen[running.id] = reasons.gives_back(running, head)
+    for running in _borrowers(board, head, [r.id for r in going]):
+        if max(short.values()) <= 0:
+            break
+        _less(short, running)
+        chosen[running.id] = reasons.gives_back(running, head)
     return chosen if max(short.values()) <= 0 else {}
 
 
-def _borrowers(board: Board, head: Request) -> list[Running]:
-    """What projects of `head`'s cohort run beyond their own quotas, the cheapest to stop first; none when it would
-    borrow itself."""
+def _borrowers(board: Board, head: Request, going: Collection[str]) -> list[Running]:
+    """What projects of `head`'s cohort run beyond their own quotas, the cheapest to stop first, when those that are
+    `going` have gone; none when `head` would borrow itself."""
     quotas = board.quotas
     cohort = quotas.cohort(head.project)
     if cohort is None or quotas.borrows(head.project, amounts(head)):
         return []
-    found = [
-        r
-        for r in board.running.values()
-        if r.preemptible and not r.stopping and quotas.cohort(r.project) == cohort and quotas.borrows(r.project)
-    ]
-    return sorted(found, key=lambda r: (r.priority, -r.started.timestamp(), r.id))
+    soft = [r for r in board.running.values() if r.preemptible and quotas.cohort(r.project) == cohort]
+    found: list[Running] = []
+    with board.trial():
+        for ident in going:
+            board.end(ident)
+        for running in sorted(soft, key=lambda r: (r.priority, -r.started.timestamp(), r.id)):
+            if running.id in board.running and quotas.borrows(running.project):
+                board.end(running.id)
+                found.append(running)
+    return found
 
 
 def _less(short: dict[str, int], running: Running) -> None:

@@ -72,46 +72,72 @@ def behind(group: str, ahead: Sequence[str], *, fits: bool, backfill: bool) -> R
 
 # ── quotas ───────────────────────────────────────────────────────────────────────────────────────
 
-_OVER: dict[tuple[str, str], str] = {
-    ("user", "gpu"): "{owner} holds {used} of {limit} GPUs of their quota; {asked} more would exceed it.",
-    ("user", "cpu"): "{owner} holds {used} of {limit} cores of their quota; {asked} more would exceed it.",
-    ("user", "memory"): "{owner} holds {used} of {limit} memory of their quota; {asked} more would exceed it.",
-    ("user", "sessions"): "{owner} runs {used} of {limit} sessions of their quota; {asked} more would exceed it.",
-    ("project", "gpu"): "Project {owner} holds {used} of {limit} GPUs of its quota; {asked} more would exceed it.",
-    ("project", "cpu"): "Project {owner} holds {used} of {limit} cores of its quota; {asked} more would exceed it.",
+_OVER: dict[tuple[str, str], Sentence] = {
+    ("user", "gpu"): Sentence(
+        text="{owner} holds {used} of {limit} GPUs of their quota; {asked} more would exceed it."
+    ),
+    ("user", "cpu"): Sentence(
+        text="{owner} holds {used} of {limit} cores of their quota; {asked} more would exceed it."
+    ),
+    ("user", "memory"): Sentence(
+        text="{owner} holds {used} of {limit} memory of their quota; {asked} more would exceed it."
+    ),
+    ("user", "sessions"): Sentence(
+        text="{owner} runs {used} of {limit} sessions of their quota; {asked} more would exceed it."
+    ),
+    ("project", "gpu"): Sentence(
+        text="Project {owner} holds {used} of {limit} GPUs of its quota; {asked} more would exceed it."
+    ),
+    ("project", "cpu"): Sentence(
+        text="Project {owner} holds {used} of {limit} cores of its quota; {asked} more would exceed it."
+    ),
     (
         "project",
         "memory",
-    ): "Project {owner} holds {used} of {limit} memory of its quota; {asked} more would exceed it.",
+    ): Sentence(text="Project {owner} holds {used} of {limit} memory of its quota; {asked} more would exceed it."),
     (
         "project",
         "sessions",
-    ): "Project {owner} runs {used} of {limit} sessions of its quota; {asked} more would exceed it.",
+    ): Sentence(text="Project {owner} runs {used} of {limit} sessions of its quota; {asked} more would exceed it."),
 }
 
 _LENT = {
-    "gpu": "Other projects of {cohort} have borrowed what is left of the GPUs of {owner}; {asked} asked.",
-    "cpu": "Other projects of {cohort} have borrowed what is left of the cores of {owner}; {asked} asked.",
-    "memory": "Other projects of {cohort} have borrowed what is left of the memory of {owner}; {asked} asked.",
-    "sessions": "Other projects of {cohort} have borrowed what is left of the sessions of {owner}.",
+    "gpu": Sentence(
+        text="Other projects of {cohort} have borrowed what is left of the GPUs of {owner}; {asked} asked."
+    ),
+    "cpu": Sentence(
+        text="Other projects of {cohort} have borrowed what is left of the cores of {owner}; {asked} asked."
+    ),
+    "memory": Sentence(
+        text="Other projects of {cohort} have borrowed what is left of the memory of {owner}; {asked} asked."
+    ),
+    "sessions": Sentence(text="Other projects of {cohort} have borrowed what is left of the sessions of {owner}."),
 }
 
 _SHARED = {
-    "gpu": "The projects of {cohort} hold {used} of their {limit} GPUs together; {asked} more would exceed it.",
-    "cpu": "The projects of {cohort} hold {used} of their {limit} cores together; {asked} more would exceed it.",
-    "memory": "The projects of {cohort} hold {used} of their {limit} memory together; {asked} more would exceed it.",
-    "sessions": "The projects of {cohort} run {used} of their {limit} sessions together; {asked} more would exceed it.",
+    "gpu": Sentence(
+        text="The projects of {cohort} hold {used} of their {limit} GPUs together; {asked} more would exceed it."
+    ),
+    "cpu": Sentence(
+        text="The projects of {cohort} hold {used} of their {limit} cores together; {asked} more would exceed it."
+    ),
+    "memory": Sentence(
+        text="The projects of {cohort} hold {used} of their {limit} memory together; {asked} more would exceed it."
+    ),
+    "sessions": Sentence(
+        text="The projects of {cohort} run {used} of their {limit} sessions together; {asked} more would exceed it."
+    ),
 }
 
-_ABOVE: dict[tuple[str, str], str] = {
-    ("user", "gpu"): "{asked} GPUs asked, but the quota of {owner} is {limit} in all.",
-    ("user", "cpu"): "{asked} cores asked, but the quota of {owner} is {limit} in all.",
-    ("user", "memory"): "{asked} memory asked, but the quota of {owner} is {limit} in all.",
-    ("user", "sessions"): "The quota of {owner} is {limit} sessions.",
-    ("project", "gpu"): "{asked} GPUs asked, but the quota of project {owner} is {limit} in all.",
-    ("project", "cpu"): "{asked} cores asked, but the quota of project {owner} is {limit} in all.",
-    ("project", "memory"): "{asked} memory asked, but the quota of project {owner} is {limit} in all.",
-    ("project", "sessions"): "The quota of project {owner} is {limit} sessions.",
+_ABOVE: dict[tuple[str, str], Sentence] = {
+    ("user", "gpu"): Sentence(text="{asked} GPUs asked, but the quota of {owner} is {limit} in all."),
+    ("user", "cpu"): Sentence(text="{asked} cores asked, but the quota of {owner} is {limit} in all."),
+    ("user", "memory"): Sentence(text="{asked} memory asked, but the quota of {owner} is {limit} in all."),
+    ("user", "sessions"): Sentence(text="The quota of {owner} is {limit} sessions."),
+    ("project", "gpu"): Sentence(text="{asked} GPUs asked, but the quota of project {owner} is {limit} in all."),
+    ("project", "cpu"): Sentence(text="{asked} cores asked, but the quota of project {owner} is {limit} in all."),
+    ("project", "memory"): Sentence(text="{asked} memory asked, but the quota of project {owner} is {limit} in all."),
+    ("project", "sessions"): Sentence(text="The quota of project {owner} is {limit} sessions."),
 }
 
 
@@ -125,10 +151,11 @@ def over_quota(over: Over, running: Iterable[Running | Request]) -> Reason:
         "limit": amount(over.resource, told(over.resource, over.cap)),
         "asked": amount(over.resource, asked),
     }
-    message = Sentence(text=_OVER[over.scope, over.resource], params=params)
+    message = _OVER[over.scope, over.resource]
     if over.cohort is not None:
-        text = _LENT[over.resource] if over.lent else _SHARED[over.resource]
-        message = Sentence(text=text, params={**params, "cohort": over.cohort})
+        message = (_LENT if over.lent else _SHARED)[over.resource]
+        params["cohort"] = over.cohort
+    message = message.model_copy(update={"params": params})
     return Reason(
         code="quota", message=message, resource=over.resource, asked=asked, available=left, ahead=holders[:20]
     )
@@ -138,7 +165,7 @@ def above_quota(over: Over) -> Reason:
     """Never: the request alone is above the quota."""
     asked, limit = told(over.resource, over.asked), told(over.resource, over.cap)
     params = {"owner": over.owner, "limit": amount(over.resource, limit), "asked": amount(over.resource, asked)}
-    message = Sentence(text=_ABOVE[over.scope, over.resource], params=params)
+    message = _ABOVE[over.scope, over.resource].model_copy(update={"params": params})
     return Reason(code="quota", message=message, resource=over.resource, asked=asked, available=limit)
 
 
