@@ -11,6 +11,7 @@ from cluster import errors
 from cluster.models import (
     AuditEntry,
     ClusterStatus,
+    EstimateStart,
     Event,
     Explanation,
     Folder,
@@ -26,6 +27,7 @@ from cluster.models import (
     QuotaUse,
     ResourceGroup,
     Session,
+    StartEstimate,
     User,
 )
 from cluster.sentence import S, Sentence
@@ -92,6 +94,10 @@ class Client:
 
     async def explain(self, ref: str) -> Explanation:
         return await self._get(f"/v1/sessions/{_part(ref)}/explanation", Explanation)
+
+    async def estimate(self, ask: EstimateStart) -> StartEstimate:
+        """When such a session would start; nothing is submitted."""
+        return _read(await self.send("POST", "/v1/estimates", ask), StartEstimate)
 
     async def nodes(self, **query: Query) -> Page[Node]:
         """`status`, `resource_group`, `gpu_model`, `sort_by`, `order`, `limit` (50)."""

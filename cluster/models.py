@@ -208,10 +208,10 @@ class QuotaUse(Model):
 
 class ResourceGroup(Model):
     name: str
-    policy: Literal["fifo", "lifo", "drf", "fair_share"] = "fifo"
-    selector: Literal["concentrated", "dispersed", "round_robin", "least_fragmentation", "least_power", "coolest"] = (
-        "concentrated"
-    )
+    policy: str = "fifo"
+    """fifo, lifo, drf or fair_share."""
+    selector: str = "concentrated"
+    """concentrated, dispersed, round_robin, least_fragmentation, least_power, coolest, or a plugin's."""
     backfill: bool = False
     preemption: bool = False
     nodes: int = 0
@@ -262,6 +262,33 @@ class Explanation(Model):
     ahead: list[str] = []
     estimated_start: datetime | None = None
     """None when it cannot be told (unknown run times) or never."""
+
+
+class EstimateStart(Model):
+    """POST /v1/estimates: a session that is not submitted. As in `StartSession`."""
+
+    cpu: float | None = Field(default=None, gt=0, le=1_000_000)
+    memory: int | None = Field(default=None, gt=0, le=2**60)
+    gpu: float | None = Field(default=None, ge=0, le=100_000)
+    gpu_model: str | None = None
+    node_count: int = Field(default=1, ge=1, le=10_000)
+    resource_group: str | None = None
+    time_limit: float | None = Field(default=None, gt=0)
+
+
+class StartEstimate(Model):
+    """When a session would start if it were submitted now, from the scheduler's own plan."""
+
+    at: datetime | None = None
+    """None when it can't be told (unknown run times), or never: then `refused` says why."""
+    now: bool = False
+    nodes: list[str] = []
+    """Where, if it would start now."""
+    resource_group: str | None = None
+    reasons: list[Reason] = []
+    """Why not now."""
+    ahead: list[str] = []
+    refused: list[Reason] = []
 
 
 class LogPage(Model):
@@ -333,6 +360,12 @@ class StartSession(Model):
     time_limit: float | None = Field(default=None, gt=0)
     depends_on: list[str] = []
     start_at: datetime | None = None
+    rack: Literal["required", "preferred"] | None = None
+    """All its nodes on one rack: or not at all, or if there is one with room."""
+    accelerator: str | None = Field(default=None, max_length=50)
+    """The kind of its devices (cuda, rocm, gaudi, atom, rngd …); any GPU when left out."""
+    preemptible: bool | None = None
+    """May be stopped and queued again for others that have a right to its place. Left out: batch sessions may."""
     workdir: str | None = None
     """A directory on the node to start in, only where node and asking person share a machine (the embedded cluster)."""
 
@@ -360,6 +393,15 @@ class DrainNode(Model):
     reason: str | None = Field(default=None, max_length=500)
     grace: float | None = Field(default=None, ge=0)
     """Seconds between the order to stop and the kill; a running session gets SIGTERM at once."""
+
+
+class SetSchedulingPolicy(Model):
+    op: Literal["set_scheduling_policy"] = "set_scheduling_policy"
+    resource_group: str
+    policy: str | None = None
+    selector: str | None = None
+    backfill: bool | None = None
+    preemption: bool | None = None
 
 
 class CreateFolder(Model):
@@ -391,6 +433,7 @@ Operation = Annotated[
     | CordonNode
     | UncordonNode
     | DrainNode
+    | SetSchedulingPolicy
     | CreateFolder
     | DeleteFolder
     | RestoreFolder

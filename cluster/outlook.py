@@ -14,7 +14,7 @@ from cluster.lifecycle import WAITING
 from cluster.live import LiveNode, LiveSession
 from cluster.models import NodeStatus, Reason, SessionState
 from cluster.scheduler import Board, Plan, feasible, plan
-from cluster.scheduler.state import NodeView, Placement, Request, Running
+from cluster.scheduler.state import Group, NodeView, Placement, Request, Running
 
 FRESH = timedelta(seconds=1)
 """For so long a plan holds while nothing has changed."""
@@ -52,6 +52,17 @@ class Outlook:
         self._board.set_limits(directory.limits("user"), directory.limits("project"), directory.cohorts)
         self._fair = any(group.policy == "fair_share" for group in directory.groups.values())
         self._never.clear()
+        self._supposed = False
+
+    def suppose(self, group: Group) -> None:
+        """Plan as if `group` were so, until `settle`."""
+        self._supposed = True
+        self._board.set_groups(self._board.groups | {group.name: group})
+
+    def settle(self, directory: Directory) -> None:
+        """Nothing is supposed any more."""
+        if self._supposed:
+            self.know(directory)
 
     # ── decisions ────────────────────────────────────────────────────────────────────────────────
 

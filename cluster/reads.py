@@ -21,6 +21,7 @@ from cluster.live import LiveNode, LiveSession
 from cluster.models import (
     AuditEntry,
     ClusterStatus,
+    EstimateStart,
     Event,
     Explanation,
     Folder,
@@ -38,12 +39,15 @@ from cluster.models import (
     Session,
     SessionState,
     SessionType,
+    StartEstimate,
+    StartSession,
     User,
 )
+from cluster.operations import apply
 from cluster.operations.undo import audit_id
 from cluster.scheduler import matches_model
 from cluster.sentence import S, Sentence
-from cluster.transaction import Transaction, seen_by
+from cluster.transaction import Refused, Transaction, seen_by
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -173,6 +177,31 @@ class Reads:
         return Explanation(
             session=current, reasons=current.reasons, ahead=list(dict.fromkeys(ahead)), estimated_start=start
         )
+
+    async def estimate(self, user: User, ask: EstimateStart) -> StartEstimate:
+        """When such a session would start, found by submitting it in a transaction that is taken back."""
+        operation = StartSession(command="true", type=SessionType.BATCH, **ask.model_dump())
+
+        async def look(tx: Transaction) -> Callable[[], StartEstimate]:
+            done = await apply(tx, operation)
+            assert done.session is not None
+            found = self._estimated(done.session)
+            return lambda: found
+
+        try:
+            return await self._core.writer.alone(user, look, dry_run=True)
+        except Refused as e:
+            return StartEstimate(refused=e.reasons)
+
+    def _estimated(self, session: LiveSession) -> StartEstimate:
+        now = self._core.clock.now()
+        decided = self._core.outlook.plan(now)
+        group = session.resource_group
+        if places := decided.start.get(session.id):
+            return StartEstimate(at=now, now=True, nodes=[p.node for p in places], resource_group=group)
+        reasons, at = self._why(session)
+        ahead = dict.fromkeys(name for r in reasons for name in r.ahead)
+        return StartEstimate(at=at, resource_group=group, reasons=reasons, ahead=list(ahead))
 
     async def logs(self, user: User, ref: str, tail: int | None, offset: int | None) -> LogPage:
         async with self._core.still():

@@ -222,6 +222,8 @@ class Writer:
             core.draft.settle()
             core.agents.answer_polls(orders)
             core.news(events > 0)
+        finally:
+            core.outlook.settle(core.directory)
 
     def _transaction(self, user: User) -> Transaction:
         return Transaction(self._core, user, self._core.clock.now())

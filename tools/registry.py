@@ -13,6 +13,7 @@ from tools.nodes import CordonNodeTool, DrainNodeTool, GetNode, ListNodes, Uncor
 from tools.outcome import unfit
 from tools.people import GetQuota, ListProjects, ListUsers
 from tools.planned import not_yet
+from tools.scheduling import EstimateStartTool, SetSchedulingPolicyTool
 from tools.sessions import ExplainPending, GetSession, GetSessionLogs, ListSessions
 from tools.starting import StartSessionTool, TerminateSessionsTool
 
@@ -57,9 +58,10 @@ def default_registry() -> Registry:
     return Registry(
         [
             ListSessions(), GetSession(), StartSessionTool(), TerminateSessionsTool(),
-            GetSessionLogs(), ExplainPending(),
+            GetSessionLogs(), ExplainPending(), EstimateStartTool(),
             ListNodes(), GetNode(), CordonNodeTool(), UncordonNodeTool(), DrainNodeTool(),
-            GetClusterStatus(), ListEvents(), GetAuditLog(), UndoTool(), ListResourceGroups(),
+            GetClusterStatus(), ListEvents(), GetAuditLog(), UndoTool(),
+            ListResourceGroups(), SetSchedulingPolicyTool(),
             ListFolders(), CreateFolderTool(), DeleteFolderTool(), RestoreFolderTool(),
             ListImages(), ListProjects(), ListUsers(), GetQuota(),
         ]

@@ -16,6 +16,7 @@ from cluster.models import (
     Beat,
     BeatReply,
     ClusterStatus,
+    EstimateStart,
     Event,
     Explanation,
     Folder,
@@ -32,6 +33,7 @@ from cluster.models import (
     Registered,
     ResourceGroup,
     Session,
+    StartEstimate,
     User,
 )
 from cluster.reads import FolderQuery, NodeQuery, SessionQuery
@@ -116,6 +118,11 @@ def _reads(app: FastAPI) -> None:
     @app.get("/v1/sessions/{ref}/explanation")
     async def explanation(core: TheCore, user: Asking, ref: str) -> Explanation:
         return await core.reads.explain(user, ref)
+
+    @app.post("/v1/estimates")
+    async def estimate(core: TheCore, user: Asking, ask: EstimateStart) -> StartEstimate:
+        """When such a session would start; nothing is submitted."""
+        return await core.reads.estimate(user, ask)
 
     @app.get("/v1/nodes")
     async def nodes(core: TheCore, user: Asking, query: Annotated[NodeQuery, Query()]) -> Page[Node]:

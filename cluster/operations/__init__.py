@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cluster.models import Operation
-from cluster.operations import folders, nodes, sessions, undo
+from cluster.operations import folders, groups, nodes, sessions, undo
 from cluster.transaction import Done, Transaction
 
 _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
@@ -16,6 +16,7 @@ _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
     "cordon_node": nodes.cordon,
     "uncordon_node": nodes.uncordon,
     "drain_node": nodes.drain,
+    "set_scheduling_policy": groups.set_policy,
     "create_folder": folders.create,
     "delete_folder": folders.delete,
     "restore_folder": folders.restore,

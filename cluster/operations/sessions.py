@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster import access
 from cluster.lifecycle import ENDED, HOLDING, LIVE, WAITING
 from cluster.live import LiveSession
-from cluster.models import Effect, Reason, SessionResult, SessionState, StartSession, TerminateSessions
+from cluster.models import Effect, Reason, SessionResult, SessionState, SessionType, StartSession, TerminateSessions
 from cluster.outlook import Kin
 from cluster.sentence import S, Sentence
 from cluster.transaction import Done, Refused, Transaction
@@ -65,6 +65,9 @@ async def _session(tx: Transaction, op: StartSession) -> LiveSession:
         node_count=op.node_count,
         resource_group=op.resource_group or "",
         priority=op.priority,
+        rack=op.rack,
+        accelerator=op.accelerator,
+        preemptible=op.type is SessionType.BATCH if op.preemptible is None else op.preemptible,
         mounts=[f"{m.project}/{m.name}" for m in mounts],
         env=op.env,
         depends_on=depends,

@@ -8,8 +8,8 @@ from cluster import access
 from cluster.db.tables import AuditRow
 from cluster.errors import NotAllowed, NotFound
 from cluster.lifecycle import ENDED
-from cluster.models import DeleteFolder, Reason, TerminateSessions, Undo
-from cluster.operations import folders, nodes, sessions
+from cluster.models import DeleteFolder, Reason, SetSchedulingPolicy, TerminateSessions, Undo
+from cluster.operations import folders, groups, nodes, sessions
 from cluster.sentence import S
 from cluster.transaction import Done, Refused, Transaction
 
@@ -75,6 +75,8 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
     match inverse.pop("op"):
         case "terminate_sessions":
             return await _stop_again(tx, TerminateSessions.model_validate(inverse))
+        case "set_scheduling_policy":
+            return await groups.set_policy(tx, SetSchedulingPolicy.model_validate(inverse))
         case "delete_folder":
             return await folders.delete(tx, DeleteFolder.model_validate(inverse))
         case "_untrash":

@@ -6,6 +6,18 @@ from cluster.scheduler.fleet import matches_model
 from cluster.scheduler.plan import Plan
 from cluster.scheduler.planner import plan
 from cluster.scheduler.queue import POLICIES
+from cluster.scheduler.queue import checked as checked_policy
 from cluster.scheduler.selectors import SELECTORS
+from cluster.scheduler.selectors import selector as checked_selector
 
-__all__ = ["POLICIES", "SELECTORS", "Board", "Plan", "feasible", "matches_model", "plan"]
+__all__ = [
+    "POLICIES",
+    "SELECTORS",
+    "Board",
+    "Plan",
+    "checked_policy",
+    "checked_selector",
+    "feasible",
+    "matches_model",
+    "plan",
+]

@@ -173,3 +173,41 @@ async def test_quota_and_output_are_told(sora: Person) -> None:
     assert (await sora.do("get_quota", user="민호")).answer == "minho uses 8 of 12 GPUs."
     logs = await sora.do("get_session_logs", session="resnet", tail=500)
     assert "epoch 41" in str(logs.data["end"])
+
+
+async def test_when_a_session_would_start_is_told_without_submitting_it(minho: Person) -> None:
+    now = await minho.do("estimate_start", gpu=4, resource_group="dev")
+    assert now.answer == "It would start now on l40s-01."
+    behind = await minho.do("estimate_start", gpu=1, resource_group="train")
+    assert "vit-large is ahead of it in train, which keeps the order" in behind.answer
+    later = await minho.do("estimate_start", gpu=16, node_count=2)
+    assert later.answer.startswith("It would wait, and nobody can tell how long: 2 nodes with 8 GPUs")
+    assert "vit-large" in later.data["ahead"]
+    never = await minho.do("estimate_start", gpu=9)
+    assert (never.status, never.reasons[0].code) == ("refused", "impossible")
+    assert len((await minho.client.sessions()).items) == 1, "nothing was submitted"
+
+
+async def test_a_groups_policy_is_shown_changed_and_taken_back(sora: Person) -> None:
+    card = await sora.plan("set_scheduling_policy", resource_group="train", policy="drf", backfill=True)
+    assert card.plan is not None
+    assert [line.text for line in card.plan.effects] == [
+        "train orders its queue by drf now, not by fifo.",
+        "In train smaller sessions may now pass a waiting one that they do not delay (backfill).",
+    ]
+    done = await sora.do("set_scheduling_policy", resource_group="train", policy="drf", backfill=True)
+    assert done.status == "done"
+    again = await sora.do("set_scheduling_policy", resource_group="train", policy="drf")
+    assert again.answer == "train is scheduled that way already; nothing to do."
+    await sora.do("undo")
+    groups = {g.name: g for g in (await sora.client.resource_groups()).items}
+    assert (groups["train"].policy, groups["train"].backfill) == ("fifo", False)
+
+
+async def test_what_a_policy_would_start_is_seen_before(sora: Person, minho: Person) -> None:
+    await minho.do("start_session", command="true", gpu=1, resource_group="train", name="small", time_limit="1h")
+    card = await sora.plan("set_scheduling_policy", resource_group="train", backfill=True)
+    assert card.plan is not None
+    assert any("small" in line.text and "starts now" in line.text for line in card.plan.effects)
+    waits = await minho.client.session("small")
+    assert waits.state == "pending", "it was only looked at"
