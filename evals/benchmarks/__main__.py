@@ -8,14 +8,15 @@ import time
 from pathlib import Path
 
 from evals.benchmarks import NAMES, table
-from evals.benchmarks.report import DATA, ROOT, Options, Report, Wrong
+from evals.benchmarks.report import DATA, ROOT, Broken, Options, Report, Wrong
 
 KEPT = ROOT / ".build" / "benchmarks"
 """Where the JSON goes when `--json` says nothing else."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit 0 when it ran, whether or not the targets are met; 2 with one sentence when it can't be run."""
+    """Exit 0 when it ran, whether or not the targets are met; 2 with one sentence when it can't be run, 1 with one
+    when the core did what it must not."""
     given = _parser().parse_args(arguments)
     try:
         if given.name == "table":
@@ -25,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Wrong as e:
         print(e, file=sys.stderr)
         return 2
+    except Broken as e:
+        print(e, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -4,20 +4,16 @@ import asyncio
 import json
 import sys
 from asyncio.subprocess import Process
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
-from sqlalchemy import Engine, event
 
 from cluster.clock import WallClock
 from cluster.core import Core
-from cluster.db.engine import Database
-from cluster.db.tables import Base
 from cluster.models import Beat, BeatReply, NodeInfo, OperationRequest, Outcome, StartSession
 from evals.benchmarks.nodes import Send
 from evals.benchmarks.report import ROOT, Wrong
@@ -37,31 +33,6 @@ class Door(Protocol):
         ...
 
     async def register(self, info: NodeInfo) -> None: ...
-
-
-async def seed(folder: Path, rows: Iterable[Base]) -> None:
-    """A new database in `folder` with `rows`, in their order (parents first)."""
-    db = await Database.open(folder / "cluster.db")
-    async with db.write() as session:
-        for row in rows:
-            session.add(row)
-            await session.flush()
-    await db.close()
-
-
-@contextmanager
-def counted_commits() -> Iterator[Counter[str]]:
-    """Counts this process' commits while it is open, under "commits". Each is one fsync of a durable database."""
-    counter: Counter[str] = Counter()
-
-    def count(_connection: object) -> None:
-        counter["commits"] += 1
-
-    event.listen(Engine, "commit", count)
-    try:
-        yield counter
-    finally:
-        event.remove(Engine, "commit", count)
 
 
 # ── in process ───────────────────────────────────────────────────────────────────────────────────

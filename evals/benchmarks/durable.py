@@ -10,20 +10,19 @@ import random
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import func, select
 
-from cluster.db.engine import Database
-from cluster.db.tables import Base, EventRow, GroupRow, MemberRow, ProjectRow, QuotaRow, SessionRow, UserRow
-from cluster.models import NodeInfo, SessionResult, SessionState, SessionType, StartSession
-from evals.benchmarks.doors import Door, Submit, counted_commits, in_process, seed, served
+from cluster.db.tables import Base, GroupRow, MemberRow, ProjectRow, QuotaRow, UserRow
+from cluster.models import NodeInfo, SessionType, StartSession
+from evals.benchmarks.database import counted_commits, seed, verify
+from evals.benchmarks.doors import Door, Submit, in_process, served
 from evals.benchmarks.nodes import GIB, Node, Seen, gpu_nodes, until_done
-from evals.benchmarks.report import Cell, Figure, Options, Report, Series, Target, Wrong
+from evals.benchmarks.report import Broken, Cell, Figure, Options, Report, Series, Target, Wrong
 
 TARGET = 2000.0
 KNOWN = "Backend.AI 31-85 without its database, Slurm ~500, kube-scheduler 680-810 at 5,000 nodes"
@@ -184,7 +183,7 @@ async def measure(size: Size, seed: int, over_http: bool) -> Measured:
             )
         await verify(Path(folder), acknowledged)
     if wrong := seen.not_once():
-        raise Wrong(f"{len(wrong)} sessions did not run exactly once, {wrong[0]} among them.")
+        raise Broken(f"{len(wrong)} sessions did not run exactly once, {wrong[0]} among them.")
     return Measured(
         way="over HTTP" if over_http else "in process",
         sessions=len(work),
@@ -234,23 +233,3 @@ async def _client(submit: Submit, left: Iterator[StartSession], submitted: Times
         if outcome.refused:
             raise Wrong(f"{name} was refused: {outcome.refused[0].message}")
         acknowledged[name] = time.monotonic()
-
-
-# ── what the database holds ──────────────────────────────────────────────────────────────────────
-
-
-async def verify(folder: Path, names: Iterable[str]) -> None:
-    """Open the database in `folder` anew; raises `Wrong` unless each session is there and has ended well, once."""
-    db = await Database.open(folder / "cluster.db")
-    try:
-        async with db.read() as session:
-            rows_ = (await session.execute(select(SessionRow.name, SessionRow.state, SessionRow.result))).all()
-            ends = select(EventRow.target, func.count()).where(EventRow.kind == "session_terminated")
-            ended = dict((await session.execute(ends.group_by(EventRow.target))).all())
-    finally:
-        await db.close()
-    found = {name: (state, result, ended.get(name, 0)) for name, state, result in rows_}
-    well = (SessionState.TERMINATED.value, SessionResult.SUCCESS.value, 1)
-    bad = {name: found.get(name) for name in names if found.get(name) != well}
-    if bad:
-        raise Wrong(f"{len(bad)} acknowledged sessions did not end well, once: {dict(list(bad.items())[:3])}.")

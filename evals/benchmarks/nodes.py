@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from cluster.models import Beat, BeatReply, Device, NodeInfo, Resources, Work, WorkId, WorkReport
-from evals.benchmarks.report import Wrong
+from evals.benchmarks.report import Broken
 
 POLL = 10.0
 """Seconds that a beat without news waits for orders, as a real agent's."""
@@ -127,7 +127,7 @@ class Node:
 
 
 async def until_done(seen: Seen, tasks: Collection[asyncio.Task[None]], patience: float = 120) -> None:
-    """Until every session has ended; then all `tasks` are cancelled. Raises what one of them raised, and `Wrong` when
+    """Until every session has ended; then all `tasks` are cancelled. Raises what one of them raised, and `Broken` when
     no session ended for `patience` seconds."""
     done = asyncio.create_task(seen.done.wait())
     pending: set[asyncio.Task[Any]] = {done, *tasks}
@@ -138,7 +138,7 @@ async def until_done(seen: Seen, tasks: Collection[asyncio.Task[None]], patience
             for task in finished:
                 task.result()
             if not finished and len(seen.ended) == before:
-                raise Wrong(
+                raise Broken(
                     f"Nothing went on for {patience:g} s; {len(seen.ended)} of {len(seen.expected)} have ended."
                 )
     finally:

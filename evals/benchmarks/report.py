@@ -31,6 +31,10 @@ class Wrong(Exception):
     """What was asked for can't be run; the one sentence that says so."""
 
 
+class Broken(Exception):
+    """A benchmark found that the core did what it must not (lost a session, ran one twice)."""
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line says. `lists` and `seeds` None: the benchmark's own choice."""
@@ -171,7 +175,7 @@ class Report(BaseModel):
         out = console or Console()
         table = Table(title=f"{self.name}: {self.title}", title_justify="left", title_style="bold")
         for i, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if i == 0 else "right")
+            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
         for row in self.rows:
             table.add_row(*(shown(cell) for cell in row))
         out.print(table)

@@ -8,9 +8,9 @@ import pytest
 from cluster.db.tables import EventRow, SessionRow
 from cluster.models import Beat, BeatReply, Work, WorkId
 from evals.benchmarks import durable
-from evals.benchmarks.doors import seed
+from evals.benchmarks.database import seed, verify
 from evals.benchmarks.nodes import Node, Seen
-from evals.benchmarks.report import Wrong
+from evals.benchmarks.report import Broken
 
 TINY = durable.Size(nodes=20, sessions=30, over_http=10, clients=8)
 
@@ -89,9 +89,9 @@ async def test_what_is_lost_failed_unended_or_ended_twice_is_found(
     name: str, rows: list[SessionRow | EventRow], tmp_path: Path
 ) -> None:
     await seed(tmp_path, [session("well"), end("well"), *rows])
-    await durable.verify(tmp_path, ["well"])
-    with pytest.raises(Wrong, match=f"1 acknowledged sessions did not end well, once: .*{name}"):
-        await durable.verify(tmp_path, ["well", name])
+    await verify(tmp_path, ["well"])
+    with pytest.raises(Broken, match=f"1 acknowledged sessions did not end well, once: .*{name}"):
+        await verify(tmp_path, ["well", name])
 
 
 async def test_a_pretended_agent_runs_what_it_is_told_and_a_second_run_is_seen() -> None:
@@ -102,14 +102,14 @@ async def test_a_pretended_agent_runs_what_it_is_told_and_a_second_run_is_seen()
     async def server(beat: Beat) -> BeatReply:
         beats.append(beat)
         if len(beats) > 6:
-            raise Wrong("enough")
+            raise Broken("enough")
         if beat.wait == 0:
             return BeatReply()
         attempt = next(attempts)
         ident = WorkId(session="s", attempt=attempt)
         return BeatReply(start=[Work(id=ident, name="a", user="u", command="true", cpu=1, memory=1)])
 
-    with pytest.raises(Wrong):
+    with pytest.raises(Broken):
         await Node(server, seen, lambda _: 0.0).live()
     states = [[(r.state, r.id.attempt) for r in b.reports] for b in beats]
     assert states == [[], [("running", 0)], [("exited", 0)], [], [("running", 1)], [("exited", 1)], []]
