@@ -175,12 +175,12 @@ async def test_quota_and_output_are_told(sora: Person) -> None:
     assert "epoch 41" in str(logs.data["end"])
 
 
-async def test_when_a_session_would_start_is_told_without_submitting_it(minho: Person) -> None:
+async def test_when_a_session_would_start_is_told_without_submitting_it(minho: Person, sora: Person) -> None:
     now = await minho.do("estimate_start", gpu=4, resource_group="dev")
     assert now.answer == "It would start now on l40s-01."
     behind = await minho.do("estimate_start", gpu=1, resource_group="train")
     assert "vit-large is ahead of it in train, which keeps the order" in behind.answer
-    later = await minho.do("estimate_start", gpu=16, node_count=2)
+    later = await sora.do("estimate_start", gpu=16, node_count=2)
     assert later.answer.startswith("It would wait, and nobody can tell how long: 2 nodes with 8 GPUs")
     assert "vit-large" in later.data["ahead"]
     never = await minho.do("estimate_start", gpu=9)
