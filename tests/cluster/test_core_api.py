@@ -19,7 +19,10 @@ ROUTES = [
         "/v1/sessions/x/explanation", "/v1/nodes", "/v1/nodes/x", "/v1/resource-groups", "/v1/folders", "/v1/quotas",
         "/v1/users", "/v1/projects", "/v1/images", "/v1/audit", "/v1/events", "/v1/events/stream",
     )
-] + [("POST", "/v1/operations"), ("POST", "/v1/estimates"), ("POST", "/v1/agents/register"), ("POST", "/v1/agents/n1/beat")]  # fmt: skip
+] + [
+    ("POST", path)
+    for path in ("/v1/operations", "/v1/estimates", "/v1/agents/register", "/v1/agents/n1/beat")
+]  # fmt: skip
 
 
 def raw(lab: Lab) -> httpx.AsyncClient:
