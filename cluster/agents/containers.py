@@ -26,6 +26,7 @@ WORK = "/work"
 FOLDERS = "/folders"
 _PROBE = "localhost/helmsman-probe"
 _EMPTY_TAR = bytes(10240)
+_BOOT = "/proc/sys/kernel/random/boot_id"
 _TRY = 20.0
 _ASK = 30.0
 """Seconds that the engine may take for a short order."""
@@ -159,8 +160,10 @@ def why_not(engine: str) -> str:
     line = [engine, "run", "--rm", "--init", "--pull", "never", *_limits(spec)]
     for path in ("/usr", "/lib", "/lib64"):
         line += ["--volume", f"{path}:{path}:ro"] if os.path.isdir(path) else []
-    done = _ask(*line, _PROBE, "/usr/bin/true", seconds=_TRY)
-    return _last_line(done.stderr) if done.returncode else ""
+    done = _ask(*line, _PROBE, "/usr/bin/cat", _BOOT, seconds=_TRY)
+    if done.returncode != 0:
+        return _last_line(done.stderr)
+    return "" if done.stdout == Path(_BOOT).read_text() else "its containers run on another machine"
 
 
 def _limits(spec: Spec) -> list[str]:

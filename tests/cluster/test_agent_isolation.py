@@ -152,6 +152,16 @@ def test_a_program_that_is_there_but_fails_is_not_chosen(monkeypatch: pytest.Mon
         choice.choose("docker")
 
 
+def test_an_engine_whose_containers_run_on_another_machine_is_not_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    script(tmp_path / "docker", 'test "$1" != run || echo 5f7c1c6e-another-boot')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert containers.why_not("docker") == "its containers run on another machine"
+    script(tmp_path / "docker", f'test "$1" != run || cat {containers._BOOT}')
+    assert containers.why_not("docker") == ""
+
+
 def test_where_person_and_node_share_a_machine_nothing_is_hidden_from_the_person() -> None:
     assert "bubblewrap" not in choice.plain(same_host=True)
 
@@ -202,11 +212,21 @@ def test_in_bubblewrap_only_its_own_places_can_be_written(fenced: Runner, tmp_pa
     assert not Path("/tmp/c").exists()
 
 
-def test_in_bubblewrap_the_agents_token_and_other_peoples_work_are_not_seen(fenced: Runner, tmp_path: Path) -> None:
-    (tmp_path / "node" / "join.json").write_text("token")
-    (tmp_path / "node" / "work" / "other").mkdir()
-    told = said(fenced, work(f"ls {tmp_path}/node; ls {tmp_path}/node/work"))
-    assert told == "work\ns1.1.0\n[0]"
+def test_in_bubblewrap_the_agents_token_and_other_peoples_work_are_not_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need("bubblewrap")
+    monkeypatch.setattr(bubblewrap, "_EMPTY", ())  # tmp_path lies in /tmp, which would hide it anyway
+    mine, other = Record(tmp_path / "work" / "s1.1.0"), Record(tmp_path / "work" / "s2.1.0")
+    for made in (mine, other):
+        made.private.mkdir(parents=True)
+    (tmp_path / "join.json").write_text("token")
+    spec = specify(work("x"), mine, Ways("bubblewrap", "bubblewrap"), [])
+    command = ["/bin/sh", "-c", f"ls {tmp_path} {tmp_path}/work ~root"]
+    line = bubblewrap.command_line(str(shutil.which("bwrap")), spec, command, {})
+    told = subprocess.run(line, capture_output=True, text=True).stdout
+    assert "s1.1.0" in told
+    assert not {"join.json", "s2.1.0", ".bashrc"} & set(told.split())
 
 
 def test_in_bubblewrap_other_processes_are_not_seen_and_no_device_but_its_own(fenced: Runner) -> None:
@@ -320,13 +340,19 @@ def test_a_container_without_a_command_is_held_open(engine: Runner) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["localhost/no-such-image:9", "--privileged", "dir:/etc"])
-def test_an_image_that_cannot_be_had_is_one_sentence(engine: Runner, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("localhost/no-such-image:9", "image localhost/no-such-image:9 cannot be had ("),
+        ("--privileged", "--privileged is not an image's name."),
+        ("dir:/etc", "dir:/etc is not an image's name."),
+    ],
+)
+def test_an_image_that_cannot_be_had_is_one_sentence(engine: Runner, name: str, why: str) -> None:
     engine.accept(work("true", image=name))
     end = ended(engine)
     assert end.exit_code == 127
-    assert str(end.detail).startswith("It could not be started: ")
-    assert name in str(end.detail)
+    assert str(end.detail).startswith(f"It could not be started: {why}")
 
 
 @pytest.mark.slow
