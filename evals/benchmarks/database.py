@@ -1,13 +1,16 @@
 """The benchmark's database: filled before the core opens it, opened anew afterwards to see what it holds."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from sqlalchemy import Engine, event, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster.db.engine import Database
+from cluster.db.log import Statement
 from cluster.db.tables import Base, EventRow, SessionRow
 from cluster.models import SessionResult, SessionState
 from evals.benchmarks.report import Broken
@@ -27,13 +30,19 @@ async def seed(folder: Path, rows: Iterable[Base]) -> None:
 def counted_commits() -> Iterator[Counter[str]]:
     """Counts this process' commits while it is open, under "commits". Each is one fsync of a durable database."""
     counter: Counter[str] = Counter()
+    append = Database.append
 
     def count(_connection: object) -> None:
         counter["commits"] += 1
 
+    async def counted(self: Database, statements: Sequence[Statement], to: AsyncSession | None = None) -> None:
+        counter["commits"] += to is None
+        await append(self, statements, to)
+
     event.listen(Engine, "commit", count)
     try:
-        yield counter
+        with patch.object(Database, "append", counted):
+            yield counter
     finally:
         event.remove(Engine, "commit", count)
 

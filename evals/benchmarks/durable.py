@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,8 @@ class Measured:
     """Submit to acknowledgement."""
     started: list[float]
     """Submit to the server knowing that all ranks run."""
+    cpu: float | None
+    """CPU time of core, agents and clients together, where they are one process."""
     commits: int | None
 
     @property
@@ -80,6 +82,7 @@ def run(options: Options) -> Report:
             "way",
             "sessions",
             "s",
+            "CPU s",
             "sessions/s",
             "ack p50 ms",
             "ack p99 ms",
@@ -114,7 +117,7 @@ def run(options: Options) -> Report:
 
 def _row(m: Measured) -> list[Cell]:
     ms = [1000 * float(np.percentile(of, q)) for of in (m.acknowledged, m.started) for q in (50, 99)]
-    return [m.way, m.sessions, m.seconds, m.rate, *ms, m.commits]
+    return [m.way, m.sessions, m.seconds, m.cpu, m.rate, *ms, m.commits]
 
 
 def _spread(m: Measured) -> Series:
@@ -176,21 +179,20 @@ def _request(draw: random.Random, name: str) -> StartSession:
 async def measure(size: Size, seed: int, over_http: bool) -> Measured:
     """All sessions from the first submission to the last end, then the check of what the database holds."""
     work = requests(size.over_http if over_http else size.sessions, seed)
-    with tempfile.TemporaryDirectory(prefix="durable-") as folder, counted_commits() as counter:
+    with tempfile.TemporaryDirectory(prefix="durable-") as folder:
         async with _door(Path(folder), over_http) as door:
-            began, submitted, acknowledged, seen = await _drive(
-                door, gpu_nodes(size.nodes, GROUP), work, size.clients, counter
-            )
-        await verify(Path(folder), acknowledged)
-    if wrong := seen.not_once():
+            found = await _drive(door, gpu_nodes(size.nodes, GROUP), work, size.clients)
+        await verify(Path(folder), found.acknowledged)
+    if wrong := found.seen.not_once():
         raise Broken(f"{len(wrong)} sessions did not run exactly once, {wrong[0]} among them.")
     return Measured(
         way="over HTTP" if over_http else "in process",
         sessions=len(work),
-        seconds=max(seen.ended.values()) - began,
-        acknowledged=[at - submitted[name] for name, at in acknowledged.items()],
-        started=[at - submitted[name] for name, at in seen.running.items()],
-        commits=None if over_http else counter["commits"],
+        seconds=max(found.seen.ended.values()) - found.began,
+        acknowledged=[at - found.submitted[name] for name, at in found.acknowledged.items()],
+        started=[at - found.submitted[name] for name, at in found.seen.running.items()],
+        cpu=None if over_http else found.cpu,
+        commits=None if over_http else found.commits,
     )
 
 
@@ -204,32 +206,41 @@ async def _door(folder: Path, over_http: bool) -> AsyncIterator[Door]:
 Times = dict[str, float]
 
 
-async def _drive(
-    door: Door, nodes: list[NodeInfo], work: list[StartSession], clients: int, counter: dict[str, int]
-) -> tuple[float, Times, Times, Seen]:
-    """When it began, when each session was submitted and acknowledged, and what the agents saw."""
-    seen = Seen({w.name or "": w.node_count for w in work})
-    submitted: Times = {}
-    acknowledged: Times = {}
+@dataclass
+class Driven:
+    """What was seen from outside; times are `time.monotonic()`."""
+
+    seen: Seen
+    submitted: Times = field(default_factory=dict)
+    acknowledged: Times = field(default_factory=dict)
+    began: float = 0.0
+    cpu: float = 0.0
+    commits: int = 0
+
+
+async def _drive(door: Door, nodes: list[NodeInfo], work: list[StartSession], clients: int) -> Driven:
+    """Let the nodes join, then have the clients submit everything, until all has ended."""
+    found = Driven(Seen({w.name or "": w.node_count for w in work}))
     for info in nodes:
         await door.register(info)
     submits = [await door.client(users()[i % len(users())]) for i in range(clients)]
-    agents = [asyncio.create_task(Node(await door.agent(n.name), seen, lambda _: 0.0).live()) for n in nodes]
+    agents = [asyncio.create_task(Node(await door.agent(n.name), found.seen, lambda _: 0.0).live()) for n in nodes]
     await asyncio.sleep(0.5)  # until all of them wait for orders
-    counter["commits"] = 0
-    began = time.monotonic()
     left = iter(work)
-    going = [asyncio.create_task(_client(submit, left, submitted, acknowledged)) for submit in submits]
-    await until_done(seen, [*going, *agents])
-    return began, submitted, acknowledged, seen
+    with counted_commits() as counter:
+        found.began, cpu = time.monotonic(), time.process_time()
+        going = [asyncio.create_task(_client(submit, left, found)) for submit in submits]
+        await until_done(found.seen, agents, going)
+        found.cpu, found.commits = time.process_time() - cpu, counter["commits"]
+    return found
 
 
-async def _client(submit: Submit, left: Iterator[StartSession], submitted: Times, acknowledged: Times) -> None:
+async def _client(submit: Submit, left: Iterator[StartSession], found: Driven) -> None:
     """Submit one after another until none is left; each waits for the acknowledgement of the one before."""
     for operation in left:
         name = operation.name or ""
-        submitted[name] = time.monotonic()
+        found.submitted[name] = time.monotonic()
         outcome = await submit(operation)
         if outcome.refused:
             raise Wrong(f"{name} was refused: {outcome.refused[0].message}")
-        acknowledged[name] = time.monotonic()
+        found.acknowledged[name] = time.monotonic()

@@ -165,10 +165,10 @@ async def _replay(door: Door, generator: Generator) -> tuple[dict[str, float], S
     for info in there:
         await door.register(info)
     agents = [Node(await door.agent(n.name), seen, lambda work: seconds[work.name]) for n in there]
-    tasks = [asyncio.create_task(agent.live()) for agent in agents]
+    beating = [asyncio.create_task(agent.live()) for agent in agents]
     creator = Creator(await door.client(USER), generator.levels(), time.monotonic(), created)
-    tasks += [asyncio.create_task(creator.create(each)) for each in generator.sets()]
-    await until_done(seen, tasks)
+    creating = [asyncio.create_task(creator.create(each)) for each in generator.sets()]
+    await until_done(seen, beating, creating)
     return created, seen
 
 

@@ -17,6 +17,7 @@ POLL = 10.0
 GIB = 2**30
 
 Send = Callable[[Beat], Awaitable[BeatReply]]
+Tasks = Collection[asyncio.Task[None]]
 
 
 def gpu_nodes(count: int, group: str, gpus: int = 8, cpu: float = 64) -> list[NodeInfo]:
@@ -126,25 +127,23 @@ class Node:
                 heapq.heappush(self._ends, (now + self._runtime(work), _key(work.id)))
 
 
-async def until_done(seen: Seen, tasks: Collection[asyncio.Task[None]], patience: float = 120) -> None:
-    """Until every session has ended; then all `tasks` are cancelled. Raises what one of them raised, and `Broken` when
-    no session ended for `patience` seconds."""
+async def until_done(seen: Seen, agents: Tasks, clients: Tasks, patience: float = 120) -> None:
+    """Until every session has ended and all `clients` are through; then `agents` are cancelled. Raises what one of them
+    raised, and `Broken` when nothing went on for `patience` seconds."""
     done = asyncio.create_task(seen.done.wait())
-    pending: set[asyncio.Task[Any]] = {done, *tasks}
+    pending: set[asyncio.Task[Any]] = {done, *agents, *clients}
     try:
-        while not done.done():
+        while pending & {done, *clients}:
             before = len(seen.ended)
             finished, pending = await asyncio.wait(pending, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             for task in finished:
                 task.result()
             if not finished and len(seen.ended) == before:
-                raise Broken(
-                    f"Nothing went on for {patience:g} s; {len(seen.ended)} of {len(seen.expected)} have ended."
-                )
+                raise Broken(f"Nothing went on for {patience:g} s: {len(seen.ended)} of {len(seen.expected)} ended.")
     finally:
-        for task in (done, *tasks):
-            task.cancel()
-        await asyncio.gather(done, *tasks, return_exceptions=True)
+        for each in (done, *agents, *clients):
+            each.cancel()
+        await asyncio.gather(done, *agents, *clients, return_exceptions=True)
 
 
 def _key(ident: WorkId) -> tuple[str, int, int]:

@@ -7,6 +7,7 @@ or not; nothing is left out because it looks bad.
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -172,7 +173,7 @@ class Report(BaseModel):
 
     def print(self, console: Console | None = None) -> None:
         """The table and the targets, for people."""
-        out = console or Console()
+        out = console or Console(width=None if sys.stdout.isatty() else 140)
         table = Table(title=f"{self.name}: {self.title}", title_justify="left", title_style="bold")
         for i, column in enumerate(self.columns):
             table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
