@@ -27,7 +27,9 @@ FOLDERS = "/folders"
 _PROBE = "localhost/helmsman-probe"
 _EMPTY_TAR = bytes(10240)
 _BOOT = "/proc/sys/kernel/random/boot_id"
-_TRY = 20.0
+_TRY = 8.0
+"""Seconds for each step of trying an engine; one that hangs in the first is not asked again."""
+_HANGS = 124
 _ASK = 30.0
 """Seconds that the engine may take for a short order."""
 _OFTEN = 1.0
@@ -151,12 +153,16 @@ def why_not(engine: str) -> str:
     """
     if shutil.which(engine) is None:
         return f"{engine} is not installed"
-    if _ask(engine, "image", "inspect", _PROBE, seconds=_TRY).returncode != 0:
+    known = _ask(engine, "image", "inspect", _PROBE, seconds=_TRY)
+    if known.returncode == _HANGS:
+        return _last_line(known.stderr)
+    if known.returncode != 0:
         made = _ask(engine, "import", "-", _PROBE, seconds=_TRY, given=_EMPTY_TAR)
         if made.returncode != 0:
             return _last_line(made.stderr)
     home = f"/try.{os.getpid()}"
-    spec = Spec(home, "try", 0, 0, "true", "/", {}, {}, [], 1, 256 << 20, None, engine, image=_PROBE)
+    core = sorted(os.sched_getaffinity(0))[:1]
+    spec = Spec(home, "try", 0, 0, "true", "/", {}, {}, core, 1, 256 << 20, None, engine, image=_PROBE)
     line = [engine, "run", "--rm", "--init", "--pull", "never", *_limits(spec)]
     for path in ("/usr", "/lib", "/lib64"):
         line += ["--volume", f"{path}:{path}:ro"] if os.path.isdir(path) else []
@@ -203,7 +209,7 @@ def _csv(*fields: str) -> str:
 
 def _split(env: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """What a file with a variable a line can hold, and the rest. In a file other users of the host don't see them."""
-    simple = {k: v for k, v in env.items() if "\n" not in v}
+    simple = {k: v for k, v in env.items() if "\n" not in k + v}
     return simple, {k: v for k, v in env.items() if k not in simple}
 
 
@@ -223,10 +229,12 @@ def _until_done(pull: "subprocess.Popen[str]") -> str:
 def _ask(
     engine: str, *words: str, seconds: float = _ASK, given: bytes | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """A short order. An engine that is away or hangs answers with 1 and why."""
+    """A short order. An engine that is away answers with 1 and why, one that hangs with `_HANGS`."""
     try:
         done = subprocess.run([engine, *words], capture_output=True, timeout=seconds, check=False, input=given or b"")
-    except (OSError, subprocess.TimeoutExpired) as e:
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess([engine, *words], _HANGS, "", f"it does not answer within {seconds:g} s")
+    except OSError as e:
         return subprocess.CompletedProcess([engine, *words], 1, "", str(e))
     out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
     return subprocess.CompletedProcess(done.args, done.returncode, out, err)

@@ -162,6 +162,14 @@ def test_an_engine_whose_containers_run_on_another_machine_is_not_ours(
     assert containers.why_not("docker") == ""
 
 
+def test_an_engine_that_hangs_is_tried_once_and_not_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    script(tmp_path / "docker", f'echo "$1" >> {tmp_path}/calls; exec sleep 300')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(containers, "_TRY", 0.2)
+    assert containers.why_not("docker") == "it does not answer within 0.2 s"
+    assert (tmp_path / "calls").read_text() == "image\n"
+
+
 def test_where_person_and_node_share_a_machine_nothing_is_hidden_from_the_person() -> None:
     assert "bubblewrap" not in choice.plain(same_host=True)
 
