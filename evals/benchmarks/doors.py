@@ -112,7 +112,6 @@ class Http:
         self.pid = pid
         self._tokens = tokens
         self._wires: list[Wire] = []
-        self._registering = self._wire("")
 
     def _wire(self, owner: str) -> Wire:
         wire = Wire(self.url, self._tokens[owner])
@@ -136,7 +135,9 @@ class Http:
         return send
 
     async def register(self, info: NodeInfo) -> None:
-        await self._registering.post("/v1/agents/register", info)
+        wire = self._wire("")
+        await wire.post("/v1/agents/register", info)
+        wire.close()
 
     def close(self) -> None:
         for wire in self._wires:

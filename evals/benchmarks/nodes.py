@@ -12,8 +12,8 @@ from typing import Any, Literal
 from cluster.models import Beat, BeatReply, Device, NodeInfo, Resources, Work, WorkId, WorkReport
 from evals.benchmarks.report import Broken
 
-POLL = 10.0
-"""Seconds that a beat without news waits for orders, as a real agent's."""
+POLL = 5.0
+"""Seconds that a beat without news waits for orders, as a real agent's: the interval that the server asks for."""
 GIB = 2**30
 
 Send = Callable[[Beat], Awaitable[BeatReply]]
@@ -54,12 +54,20 @@ class Seen:
     """How often a rank was stopped by the server."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
     _left: Counter[str] = field(default_factory=Counter)
+    _watched: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    async def end_of(self, name: str) -> None:
+        """Until the session has ended."""
+        if name not in self.ended:
+            await self._watched.setdefault(name, asyncio.Event()).wait()
 
     def end(self, name: str, rank: int, now: float) -> None:
         self.runs[name, rank] += 1
         self._left[name] += 1
         if self._left[name] == self.expected[name]:
             self.ended[name] = now
+            if name in self._watched:
+                self._watched.pop(name).set()
             if len(self.ended) == len(self.expected):
                 self.done.set()
 
