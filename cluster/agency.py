@@ -26,6 +26,7 @@ from cluster.models import (
     Work,
     WorkId,
     WorkReport,
+    rendezvous_port,
 )
 from cluster.sentence import S
 from cluster.transaction import Transaction
@@ -203,6 +204,7 @@ class Agency:
         for mount in session.mounts if volumes else []:
             project, name = mount.split("/", 1)
             mounts[name] = str(volumes.path(project, name)) if volumes else ""
+        several = session.node_count > 1
         return Work(
             id=WorkId(session=session.id, attempt=session.attempt, rank=rank.rank),
             name=session.name,
@@ -215,7 +217,15 @@ class Agency:
             devices=rank.devices,
             mounts=mounts,
             time_limit=session.time_limit,
+            image=session.image,
+            hosts=self._addresses(session) if several else [],
+            port=rendezvous_port(session.id, session.attempt) if several else 0,
         )
+
+    def _addresses(self, session: LiveSession) -> list[str]:
+        """Of the session's nodes, by rank."""
+        nodes = [self._core.ledger.nodes[rank.node] for rank in sorted(session.ranks, key=lambda r: r.rank)]
+        return [node.address or node.name for node in nodes]
 
     # ── reports ──────────────────────────────────────────────────────────────────────────────────
 
@@ -360,6 +370,7 @@ def _describe(row: LiveNode, info: NodeInfo) -> None:
     """What the agent says of its node. Its resource group stays: people move nodes, agents don't."""
     row.cpu, row.memory = info.capacity.cpu, info.capacity.memory
     row.gpu_model, row.rack, row.isolation, row.same_host = info.gpu_model, info.rack, info.isolation, info.same_host
+    row.address = info.address
     row.devices = [d.model_dump(mode="json", exclude={"used"}) for d in info.devices]
 
 

@@ -95,6 +95,8 @@ class LiveNode:
     """`cluster.models.Device` as JSON, by index."""
     rack: str | None = None
     isolation: str = "process"
+    address: str | None = None
+    """Where other nodes reach it."""
     same_host: bool = False
     sample: dict[str, Any] = field(default_factory=dict)
     last_beat: datetime | None = None

@@ -108,6 +108,8 @@ class NodeRow(Base):
     """`cluster.models.Device` as JSON, by index."""
     rack: Mapped[str | None] = mapped_column(String)
     isolation: Mapped[str] = mapped_column(String, default="process")
+    address: Mapped[str | None] = mapped_column(String)
+    """Where other nodes reach it."""
     same_host: Mapped[bool] = mapped_column(Boolean, default=False)
     sample: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
     last_beat: Mapped[datetime | None]

@@ -19,6 +19,8 @@ DEFAULT_CPU = 1.0
 LEAST_MEMORY = 2**30
 """Bytes on each node of a session that does not say how much it needs, at least."""
 GRACE = 10.0
+CONTAINERS = ("podman", "docker")
+"""Kinds of isolation that use a session's image."""
 
 
 async def start(tx: Transaction, op: StartSession) -> Done:
@@ -29,7 +31,7 @@ async def start(tx: Transaction, op: StartSession) -> Done:
     tx.event("session_pending", session.name, S("{user} submitted {name}.", user=tx.user.name, name=session.name))
     return Done(
         effects=[],
-        warnings=_image_unused(tx, op),
+        warnings=_image_unused(tx, session),
         targets=[session.name],
         undo=S("undo stops {name}; what it has done until then stays.", name=session.name),
         inverse={"op": "terminate_sessions", "sessions": [session.id], "force": False},
@@ -37,11 +39,12 @@ async def start(tx: Transaction, op: StartSession) -> Done:
     )
 
 
-def _image_unused(tx: Transaction, op: StartSession) -> list[Sentence]:
+def _image_unused(tx: Transaction, session: LiveSession) -> list[Sentence]:
     """Plain processes have no image; what was asked for is kept, but the person must know."""
-    if op.image is None or not tx.same_host:
+    nodes = [node for node in tx.ledger.nodes.values() if node.resource_group == session.resource_group]
+    if session.image is None or tx.core.simulated or any(node.isolation in CONTAINERS for node in nodes):
         return []
-    return [S("The nodes here run plain processes: image {image} is noted, but not used.", image=op.image)]
+    return [S("The nodes here run plain processes: image {image} is noted, but not used.", image=session.image)]
 
 
 async def _session(tx: Transaction, op: StartSession) -> LiveSession:
