@@ -249,14 +249,16 @@ class Agency:
         states = {rank.state for rank in session.ranks}
         if "exited" in states:
             self._ended(tx, session, report, states == {"exited"})
-        elif states == {"running"} and session.state in STARTING:
+        if session.state not in STARTING:
+            return
+        if states <= {"running", "exited"}:
             tx.move(session, SessionState.RUNNING, at=report.at)
         elif states & {"preparing", "running"} and session.state == SessionState.SCHEDULED:
             tx.move(session, SessionState.PREPARING, at=report.at)
 
     def _ended(self, tx: Transaction, session: LiveSession, report: WorkReport, every: bool) -> None:
         """All ranks are done; or one failed or is lost, and the others are stopped for it."""
-        bad = report.state == "lost" or report.exit_code != 0
+        bad = report.state == "lost" or (report.state == "exited" and report.exit_code != 0)
         if bad and session.state != SessionState.TERMINATING:
             result = SessionResult.LOST if report.state == "lost" else SessionResult.FAILURE
             session.result, session.exit_code = result.value, report.exit_code

@@ -180,6 +180,23 @@ async def test_one_failing_rank_ends_the_gang_as_a_failure(lab: Lab) -> None:
     assert (ended.state, ended.result, ended.exit_code) == (SessionState.TERMINATED, SessionResult.FAILURE, 1)
 
 
+async def test_a_rank_that_is_done_before_another_began_has_not_failed(lab: Lab) -> None:
+    nodes = [await lab.node("n1", cpu=2), await lab.node("n2", cpu=2)]
+    await lab.ann.execute(StartSession(command="train", name="gang", cpu=4, node_count=2))
+    quick, slow = [(await n.beat()).start[0].id for n in nodes]
+    await nodes[0].beat(nodes[0].report(quick, "running"), nodes[0].report(quick, "exited", 0))
+    await nodes[1].beat(nodes[1].report(slow, "preparing"))
+    assert (await lab.ann.session("gang")).state is SessionState.PREPARING
+    await nodes[1].beat(nodes[1].report(slow, "running"))
+    nodes[1].running = [slow]
+    for _ in range(60):
+        await lab.later(20)
+    assert (await lab.ann.session("gang")).state is SessionState.RUNNING
+    await nodes[1].exit(slow, 0)
+    ended = await lab.ann.session("gang")
+    assert (ended.state, ended.result, ended.exit_code) == (SessionState.TERMINATED, SessionResult.SUCCESS, 0)
+
+
 async def test_a_session_that_its_agent_forgot_is_lost(lab: Lab) -> None:
     node = await lab.node("n1")
     await lab.ann.execute(StartSession(command="job"))
