@@ -303,6 +303,7 @@ class Agency:
         for node in self._core.ledger.nodes.values():
             if node.last_beat is not None:
                 node.last_beat = now
+                self._core.ledger.measured_nodes.add(node.name)
 
     def lose_silent(self, tx: Transaction) -> int:
         """Nodes silent for too long are lost, and after the grace their sessions; returns how much changed."""

@@ -6,9 +6,10 @@ execute ──► writer ──► operations ──► draft: sessions, nodes, 
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -57,6 +58,8 @@ TICK = 1.0
 """Seconds between two looks at time limits, when nothing else wakes the core."""
 SAVE_EVERY = 30.0
 """Seconds after which measurements are written down."""
+COLLECT = (50_000, 20, 50)
+"""Python's garbage collector looks after so many new objects; at older ones, after so many such looks."""
 CROWD = 200
 """When more sessions wait than this, a start's answer does not say why it waits: asking for it does."""
 LEDGER = {SessionRow, AllocationRow, NodeRow, EventRow, AuditRow, UsageRow}
@@ -222,6 +225,10 @@ class Core:
 
     async def run_forever(self) -> None:
         """Passes as soon as something happened, and every `TICK` for what only time brings."""
+        with _calm_collector():
+            await self._pass_on()
+
+    async def _pass_on(self) -> None:
         loop = asyncio.get_running_loop()
         saved = loop.time()
         while True:
@@ -266,6 +273,21 @@ class Core:
                     await asyncio.wait_for(told.wait(), end - loop.time())
         finally:
             self._following -= 1
+
+
+@contextlib.contextmanager
+def _calm_collector() -> Iterator[None]:
+    """What is there already is here to stay, and what a round makes is not made in circles: looking for garbage among
+    it, as often as Python would, takes a third of the time."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _hashed(token: str) -> str:

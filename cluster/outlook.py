@@ -134,8 +134,10 @@ class Outlook:
                 board.end(ident)
         elif session.state in WAITING:
             self._waits(_request(session, tuple(self._ledger.unmet(session))))
+        elif (before := board.running.get(ident)) is None:
+            board.start(_running(session))
         else:
-            self._runs(_running(session))
+            self._runs(session, before)
 
     def _waits(self, request: Request) -> None:
         board = self._board
@@ -147,15 +149,15 @@ class Outlook:
             board.end(request.id)
         board.submit(request)
 
-    def _runs(self, running: Running) -> None:
-        board, before = self._board, self._board.running.get(running.id)
-        if before is None:
-            board.start(running)
-        elif before.placements != running.placements:
-            board.end(running.id)
-            board.start(running)
-        elif running.ends_by or replace(before, started=running.started) != running:
-            board.change(running)
+    def _runs(self, session: LiveSession, before: Running) -> None:
+        """On the same places as `before`: the board sees it wait before it can have others."""
+        stopping = session.state == SessionState.TERMINATING
+        ends_by = _ends_by(session, stopping)
+        if (ends_by, session.priority, stopping) != (before.ends_by, before.priority, before.stopping):
+            started = session.started or before.started
+            self._board.change(
+                replace(before, started=started, ends_by=ends_by, priority=session.priority, stopping=stopping)
+            )
 
     def _look_at_node(self, name: str) -> None:
         node, before = self._ledger.nodes.get(name), self._natures.pop(name, None)
@@ -236,7 +238,6 @@ def _request(session: LiveSession, waiting_for: tuple[str, ...]) -> Request:
 
 
 def _running(session: LiveSession) -> Running:
-    started = session.started or session.state_since
     stopping = session.state == SessionState.TERMINATING
     return Running(
         id=session.id,
@@ -245,18 +246,20 @@ def _running(session: LiveSession) -> Running:
         project=session.project,
         group=session.resource_group,
         placements=tuple(Placement(r.node, r.cpu, r.memory, r.devices) for r in session.ranks),
-        started=started,
+        started=session.started or session.state_since,
         priority=session.priority,
-        ends_by=_ends_by(session, started, stopping),
+        ends_by=_ends_by(session, stopping),
         gpu_model=session.gpu_model,
         preemptible=session.preemptible,
         stopping=stopping,
     )
 
 
-def _ends_by(session: LiveSession, started: datetime, stopping: bool) -> datetime | None:
+def _ends_by(session: LiveSession, stopping: bool) -> datetime | None:
     """When it is gone at the latest."""
-    limit = started + timedelta(seconds=session.time_limit) if session.time_limit else None
+    limit = None
+    if session.time_limit:
+        limit = (session.started or session.state_since) + timedelta(seconds=session.time_limit)
     if not stopping:
         return limit
     grace = session.state_since + timedelta(seconds=session.grace)

@@ -3,22 +3,28 @@
 Made from the tables' columns, without the ORM, which costs more a row than SQLite does.
 """
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
+from pydantic_core import to_json
 from sqlalchemy import JSON, Table
 
 from cluster.db.tables import AllocationRow, AuditRow, Base, EventRow, KeyRow, NodeRow, SessionRow, UsageRow, Utc
 
 Rows = list[Sequence[Any]]
 Statement = tuple[str, Rows]
-as_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
+def as_json(value: Any) -> str:
+    """Of plain values, as the JSON columns have it."""
+    return to_json(value).decode() if value else "[]" if value == [] else "{}"
+
+
+@lru_cache(maxsize=4096)
 def as_utc(value: datetime | None) -> str | None:
-    """As `tables.Utc` has it in SQLite."""
+    """As `tables.Utc` has it in SQLite. A round says the same few moments again and again."""
     return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
 

@@ -163,7 +163,7 @@ class AllocationRow(Base):
     __tablename__ = "allocations"
     session: Mapped[str] = mapped_column(ForeignKey("sessions.id"), primary_key=True)
     rank: Mapped[int] = mapped_column(Integer, primary_key=True)
-    node: Mapped[str] = mapped_column(ForeignKey("nodes.name"), index=True)
+    node: Mapped[str] = mapped_column(ForeignKey("nodes.name"))
     cpu: Mapped[float]
     memory: Mapped[int]
     devices: Mapped[dict[str, Any]]

@@ -17,6 +17,7 @@ from cluster.clock import VirtualClock
 from cluster.core import Core
 from cluster.db.tables import MemberRow, ProjectRow, UserRow
 from cluster.errors import Conflict
+from cluster.ledger import Ledger
 from cluster.lifecycle import ENDED, STAGES, WAITING, move
 from cluster.live import LiveSession
 from cluster.models import (
@@ -112,12 +113,25 @@ async def test_a_preview_changes_nothing_and_is_what_then_happens(lab: Lab, oper
 
 Step = tuple[str, int]
 WHAT = (
-    *("start", "gang", "stop", "force", "undo"),
+    *("start", "gang", "after", "crowd", "stop", "force", "undo"),
     *("cordon", "uncordon", "drain"),
     *("obey", "beat", "exit", "fail", "forget"),
     *("time", "much time", "restart"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(WHAT), st.integers(0, 7)), max_size=25)
+
+
+async def loaded(core: Core) -> Ledger:
+    """The ledger as a restart would find it."""
+    async with core.db.read() as db:
+        return await db.run_sync(Ledger.load)
+
+
+def contents(ledger: Ledger) -> dict[str, Any]:
+    """Everything in it that must be the same after a restart."""
+    kept = ("sessions", "nodes", "usage", "waiting", "holding", "held", "timed", "named", "dependents", "past")
+    found = {name: getattr(ledger, name) for name in kept}
+    return {**found, "on_node": {name: ranks for name, ranks in ledger.on_node.items() if ranks}}
 
 
 class Story:
@@ -144,6 +158,11 @@ class Story:
                 await self.do(
                     StartSession(command="x", name=f"s{self.count}", cpu=nodes * (1 + n % 3), node_count=nodes)
                 )
+            case "after":
+                self.count += 1
+                await self.do(StartSession(command="x", name=f"s{self.count}", depends_on=[f"s{n}"]))
+            case "crowd":
+                await self.crowd(n)
             case "stop" | "force":
                 await self.do(TerminateSessions(sessions=[f"s{n}"], force=what == "force"))
             case "cordon":
@@ -165,6 +184,14 @@ class Story:
                 await self.core.schedule_pass()
             case "restart":
                 self.core.agents.fresh_grace()
+
+    async def crowd(self, n: int) -> None:
+        """Many at the same moment, some of whom are refused."""
+        names = [f"s{self.count + 1 + i // 2}" for i in range(6)]
+        self.count += 3
+        starts = [self.do(StartSession(command="x", name=name, cpu=1 + n % 2)) for name in names]
+        others = [self.do(TerminateSessions(sessions=[f"s{n}"])), self.do(CordonNode(node=f"n{n % 4}"))]
+        await asyncio.gather(*starts, *others, *(agent.beat() for agent in self.agents))
 
     async def beat(self, agent: HandAgent, tells: bool) -> None:
         """The agent hears its orders and follows them; it may keep quiet about it."""
@@ -191,6 +218,8 @@ class Story:
                 holds = bool(session.allocations)
                 assert holds == (session.state not in (*ENDED, *WAITING)), session
                 assert session.state != "held" or session.reasons
+        await self.core.save()
+        assert contents(self.core.ledger) == contents(await loaded(self.core))
 
 
 async def tell(steps: list[Step], where: Path) -> None:

@@ -26,6 +26,7 @@ def upgrade() -> None:
     op.add_column("sessions", sa.Column("accelerator", sa.String(), nullable=True))
     op.drop_index("sessions_by_state", table_name="sessions")
     op.create_index("sessions_by_end", "sessions", ["ended"])
+    op.drop_index("ix_allocations_node", table_name="allocations")
     op.add_column("nodes", sa.Column("address", sa.String(), nullable=True))
     op.add_column("projects", sa.Column("cohort", sa.String(), nullable=True))
     op.add_column("quotas", sa.Column("borrow_cpu", sa.Float(), nullable=True))
@@ -37,6 +38,7 @@ def downgrade() -> None:
     for column in ("borrow_gpu", "borrow_memory", "borrow_cpu"):
         op.drop_column("quotas", column)
     op.drop_column("projects", "cohort")
+    op.create_index("ix_allocations_node", "allocations", ["node"])
     op.drop_column("nodes", "address")
     op.drop_index("sessions_by_end", table_name="sessions")
     op.create_index("sessions_by_state", "sessions", ["state"])
