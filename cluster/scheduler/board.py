@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import datetime
 from heapq import heappop, heappush
 
-from cluster.scheduler import fragmentation
 from cluster.scheduler.fleet import Fleet, Need, units
+from cluster.scheduler.fragmentation import USUAL, Asked
 from cluster.scheduler.holdings import Holdings
 from cluster.scheduler.parking import Parking
 from cluster.scheduler.queue import Amounts, Lane, checked, wish_of
@@ -38,8 +38,8 @@ class Board:
         self.strangers: dict[str, Request] = {}
         """They wait for a group that does not exist."""
         self.shares: dict[str, Shares] = {}
-        self.needs: dict[str, dict[Need, int]] = {}
-        """How many ranks of each need wait or run, by group."""
+        self.asked: dict[str, Asked] = {}
+        """What ranks with GPUs wait or run, by group."""
         self._limits: tuple[Mapping[str, Limit], Mapping[str, Limit], Mapping[str, str]] = ({}, {}, {})
         self._views: dict[str, NodeView] = {}
         self._fleet: Fleet | None = None
@@ -202,10 +202,9 @@ class Board:
             self._count(request.group, wish_of(request).need, sign * request.node_count)
 
     def _count(self, group: str, need: Need, more: int) -> None:
-        counts = self.needs.setdefault(group, {})
-        counts[need] = counts.get(need, 0) + more
-        if not counts[need]:
-            del counts[need]
+        if group not in self.asked:
+            self.asked[group] = Asked()
+        self.asked[group].count(need, more)
 
     def wake(self, now: datetime) -> None:
         """Those whose start time has come line up with the others. Nothing else changes."""
@@ -293,7 +292,7 @@ class Board:
 
     def mood(self, group: str) -> Mood:
         """What selectors may know of the group besides its nodes."""
-        mix = fragmentation.mix_of(self.needs.get(group, {}).items())
+        mix = self.asked[group].mix if group in self.asked else USUAL
         if self.groups[group].selector != "round_robin":
             return Mood(mix)
         there = [r for r in self.running.values() if r.group == group and r.placements]

@@ -96,11 +96,11 @@ def _words(model: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def matches_model(asked: str, model: str | None) -> bool:
-    """Whether a node's GPU `model` is what a person calls `asked`: "a100" is an A100-80G, "a10" isn't one."""
-    wanted = "".join(_words(asked))
+    """Whether a node's GPU `model` is what a person calls `asked`: "a100" is an A100-80G, "a10" isn't one; "a100|h100"
+    is either."""
     words = _words(model or "")
-    runs = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1))
-    return bool(wanted) and wanted in runs
+    runs = {"".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+    return not runs.isdisjoint("".join(_words(wanted)) for wanted in asked.split("|"))
 
 
 class Fleet:
