@@ -6,7 +6,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from cluster.db import log
@@ -30,7 +30,8 @@ Ranks = tuple[tuple[Rank, str, int | None], ...]
 _begun = attrgetter(*log.BEGUN, "id")
 _changing = attrgetter(*log.CHANGING, "id")
 _node_changing = attrgetter(*log.NODE_CHANGING, "name")
-_PLACES = [SESSION_COLUMNS.index(name) for name in log.CHANGING]
+_now = attrgetter(*log.CHANGING)
+_then = itemgetter(*(SESSION_COLUMNS.index(name) for name in log.CHANGING))
 _ENDED = SESSION_COLUMNS.index("ended")
 
 
@@ -232,9 +233,7 @@ def _set(thing: LiveSession | LiveNode, columns: Sequence[str], values: Values) 
 
 
 def _changed(before: Before) -> bool:
-    values = before.values or ()
-    now = session_values(before.session)
-    return any(now[place] != values[place] for place in _PLACES)
+    return before.values is not None and _then(before.values) != _now(before.session)
 
 
 @dataclass(slots=True)

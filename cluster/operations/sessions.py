@@ -41,8 +41,10 @@ async def start(tx: Transaction, op: StartSession) -> Done:
 
 def _image_unused(tx: Transaction, session: LiveSession) -> list[Sentence]:
     """Plain processes have no image; what was asked for is kept, but the person must know."""
-    nodes = [node for node in tx.ledger.nodes.values() if node.resource_group == session.resource_group]
-    if session.image is None or tx.core.simulated or any(node.isolation in CONTAINERS for node in nodes):
+    if session.image is None or tx.core.simulated:
+        return []
+    nodes = (node for node in tx.ledger.nodes.values() if node.resource_group == session.resource_group)
+    if any(node.isolation in CONTAINERS for node in nodes):
         return []
     return [S("The nodes here run plain processes: image {image} is noted, but not used.", image=session.image)]
 
