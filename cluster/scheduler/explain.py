@@ -67,7 +67,7 @@ def held_ids(board: Board, started: Sequence["Started"], over: Sequence[Bucket])
         hold(bucket, 0)
     with _done(board, started) as gone:
         owners = dict.fromkeys((each.request.user, each.request.project) for each in started)
-        touched = {id(b): b for owner in owners for b in board.parking.owned(*owner)} | {id(b): b for b in over}
+        touched = {id(b): b for owner in owners for b in board.parking.in_line(*owner)} | {id(b): b for b in over}
         for bucket in touched.values():
             if bucket.aside is None and board.quotas.over(bucket.user, bucket.project, bucket.amounts):
                 hold(bucket, gone.get(id(bucket), 0))

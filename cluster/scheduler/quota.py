@@ -9,6 +9,9 @@ from cluster.scheduler.state import Limit
 
 RESOURCES = ("cpu", "memory", "gpu", "sessions")
 
+Owner = tuple[str, str]
+"""("user" | "project" | "cohort", name)."""
+
 Caps = tuple[int | None, ...]
 """In the order of `RESOURCES`, in units and bytes; None is no limit."""
 
@@ -27,6 +30,11 @@ class Over:
     lent: bool = False
     """The session keeps within its project's own quota: others of the cohort have borrowed what it lacks."""
 
+    @property
+    def holder(self) -> Owner:
+        """Who has to give something back."""
+        return (self.scope, self.owner) if self.cohort is None else ("cohort", self.cohort)
+
 
 @dataclass(slots=True)
 class _Account:
@@ -43,6 +51,12 @@ class _Account:
         used[1] += sign * amounts[1]
         used[2] += sign * amounts[2]
         used[3] += sign
+
+    @property
+    def most(self) -> Caps:
+        """Its own and what it may borrow."""
+        rows = zip(self.caps, self.borrow, strict=True)
+        return tuple(None if cap is None or more is None else cap + more for cap, more in rows)
 
     @property
     def limited(self) -> bool:
@@ -111,13 +125,20 @@ class Quotas:
             return found + [Over("project", project, *row) for row in _above(ours.caps, ours.used, amounts)]
         return found + self._over_cohort(project, ours, amounts)
 
+    def exceeds(self, owner: Owner, amounts: Amounts) -> bool:
+        """So much more is over what that user or project may hold, or all projects of that cohort, whoever asks."""
+        scope, name = owner
+        if scope == "cohort":
+            cohort = self._cohorts.get(name)
+            return cohort is not None and bool(_above(tuple(cap or None for cap in cohort.caps), cohort.used, amounts))
+        account = (self._users if scope == "user" else self._projects).get(name)
+        if account is None:
+            return False
+        return bool(_above(account.caps if account.cohort is None else account.most, account.used, amounts))
+
     def _over_cohort(self, project: str, ours: _Account, amounts: Amounts) -> list[Over]:
         cohort = self._cohorts[ours.cohort or ""]
-        most = tuple(
-            None if cap is None or more is None else cap + more
-            for cap, more in zip(ours.caps, ours.borrow, strict=True)
-        )
-        found = [Over("project", project, *row) for row in _above(most, ours.used, amounts)]
+        found = [Over("project", project, *row) for row in _above(ours.most, ours.used, amounts)]
         caps = tuple(None if cap is None else cohort.caps[i] for i, cap in enumerate(ours.caps))
         own = {row[0] for row in _above(ours.caps, ours.used, amounts)}
         for row in _above(caps, cohort.used, amounts):
