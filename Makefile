@@ -4,6 +4,7 @@
 PYTHON_ := .venv/bin/python
 G_RUN ?= .build/g
 G_MINUTES ?= 70
+CHAOS_SEED ?= 1
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,8 +48,9 @@ g: setup-test  ## train the embedded model from nothing and put it into weights/
 lock: setup-test  ## write requirements/*.txt anew from what is installed
 	@bash scripts/lock.sh
 
-nightly: test  ## the tests three times over in other orders of luck, for races
+nightly: test  ## the tests three times over in other orders of luck, for races; 200 times kill -9
 	@for seed in 1 2 3; do $(PYTHON_) -m pytest --hypothesis-seed=$$seed || exit 1; done
+	@$(PYTHON_) -m evals.chaos --kills 200 --seed $(CHAOS_SEED)
 
 clean:  ## remove .venv and caches; trained runs in .build stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
