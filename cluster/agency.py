@@ -42,6 +42,8 @@ GIVE_UP_AFTER = 300.0
 """Seconds of silence after which its sessions are lost too. An agent that comes back earlier goes on with them."""
 MOST_GAP = 64 * 2**20
 """Bytes of output that may be missing before a chunk."""
+STOPPED = 143
+"""Exit code of what was told to stop, as a shell says it."""
 RANK_STATES = ("placed", "ordered", "preparing", "running", "exited")
 """Of one rank, in order; a report never leads back. `ordered`: its agent was told, and has not answered yet."""
 STARTING = (SessionState.SCHEDULED, SessionState.PREPARING)
@@ -240,6 +242,8 @@ class Agency:
             return
         tx.edit(session)
         rank.state, rank.exit_code = state, report.exit_code
+        if session.requeue and report.stopped:
+            rank.exit_code = report.exit_code or STOPPED  # it put its work aside; it is not done
         if report.detail is not None and not session.requeue:
             session.reasons = [Reason(code="unavailable", message=report.detail).model_dump(mode="json")]
         self._advance(tx, session, report)
@@ -266,9 +270,11 @@ class Agency:
                 tx.move(session, SessionState.TERMINATING, at=report.at)
         if not every:
             return
-        if session.requeue:
+        if session.requeue and any(rank.exit_code != 0 for rank in session.ranks):
             self._back_in_the_queue(tx, session, report)
             return
+        if session.requeue:  # it was done before it heard that it had to make room
+            session.requeue, session.reasons, session.result = False, [], SessionResult.SUCCESS.value
         if session.result is None and session.state == SessionState.TERMINATING:
             session.result = SessionResult.CANCELLED.value
         if session.exit_code is None and session.result != SessionResult.LOST:

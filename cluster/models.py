@@ -593,6 +593,8 @@ class WorkReport(Model):
     id: WorkId
     state: Literal["preparing", "running", "exited", "lost"]
     exit_code: int | None = None
+    stopped: bool = False
+    """It ended because it was told to, whatever its exit code."""
     at: datetime
     detail: Sentence | None = None
 

@@ -301,6 +301,7 @@ def _reports(item: Item) -> list[WorkReport]:
     if item.ended and status.begun is not None and item.known.state != "running":
         reports.insert(0, _report(item, "running", datetime.fromisoformat(status.begun), None))
     reports[-1].detail = detail(status, item.spec)
+    reports[-1].stopped = status.why == "stopped"
     return reports
 
 

@@ -148,6 +148,7 @@ class SimulatedAgent:
         piece = self.pieces.get(_key(id_))
         if piece is not None:
             self._end(piece, STOPPED, now, S("It was stopped."))
+            self._reports[-1].stopped = True
         elif _key(id_) not in self._known:
             self._known.add(_key(id_))
             self._reports.append(

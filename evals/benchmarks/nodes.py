@@ -124,7 +124,7 @@ class Node:
         now = time.monotonic()
         for order in reply.stop:
             work = self._here.pop(_key(order.id), None)
-            self._stopped.append(_report(order.id, "exited" if work else "lost", -15 if work else None))
+            self._stopped.append(_report(order.id, "exited" if work else "lost", 143 if work else None))
             if work is not None:
                 self._seen.stopped[work.name] += 1
         for work in reply.start:

@@ -284,6 +284,18 @@ async def test_one_that_makes_room_waits_again_in_its_old_place(crowded: tuple[L
     assert [(w.name, w.id.attempt) for w in (await node.obey()).start] == [("low", 2)]
 
 
+@pytest.mark.parametrize(("stopped", "then"), [(False, ("terminated", "success")), (True, ("pending", None))])
+async def test_one_that_was_done_before_it_had_to_make_room_is_done_and_one_that_put_its_work_aside_is_not(
+    crowded: tuple[Lab, HandAgent], stopped: bool, then: tuple[str, str | None]
+) -> None:
+    lab, node = crowded
+    report = node.report(node.running[0], "exited", 0)
+    node.running.clear()
+    await node.beat(report.model_copy(update={"stopped": stopped}))
+    low = await lab.ann.session("low")
+    assert (low.state.value, low.result) == then
+
+
 async def test_one_that_makes_room_and_is_stopped_by_its_owner_does_not_come_back(
     crowded: tuple[Lab, HandAgent],
 ) -> None:
