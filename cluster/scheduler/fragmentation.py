@@ -11,6 +11,7 @@ tables; the mix is rounded, so that the tables are seldom made anew.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import log2
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,8 +33,8 @@ OFFERS = 20
 STEPS = 1000
 """Shares of a device are looked up to this fraction."""
 
-EQUAL = 1e-3
-"""GPUs that an empty node counts for among equals: the fullest comes first."""
+EQUAL = 1e-5
+"""What a free GPU counts for, and a hundred free cores, so that among equals the fullest comes first."""
 
 
 class Part(NamedTuple):
@@ -49,10 +50,22 @@ class Part(NamedTuple):
     kind: str = ""
 
 
-Mix = tuple[tuple[Part, int], ...]
-"""Parts and their weights, powers of 4: the mix needs no more, and so it is seldom another."""
+@dataclass(frozen=True, slots=True)
+class Mix:
+    parts: tuple[tuple[Part, int], ...]
+    """With their weights, powers of 4: it needs no more, and so it is seldom another."""
+    _hash: int = field(init=False, compare=False, repr=False)
 
-USUAL: Mix = ((Part(UNIT // 2), 1), (Part(UNIT), 4), (Part(2 * UNIT), 2), (Part(4 * UNIT), 2), (Part(8 * UNIT), 1))
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash(self.parts))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+
+USUAL = Mix(
+    ((Part(UNIT // 2), 1), (Part(UNIT), 4), (Part(2 * UNIT), 2), (Part(4 * UNIT), 2), (Part(8 * UNIT), 1)),
+)
 """Where nothing in the group tells."""
 
 
@@ -78,7 +91,8 @@ class Asked:
     def mix(self) -> Mix:
         """The same object until some part has four times as many or few."""
         if self._mix is None:
-            self._mix = tuple((part, _weight(count)) for part, count in sorted(self._counts.items())) or USUAL
+            parts = tuple((part, _weight(count)) for part, count in sorted(self._counts.items()))
+            self._mix = Mix(parts) if parts else USUAL
         return self._mix
 
 
@@ -102,12 +116,14 @@ class _Tables:
     """What the mix means for the nodes of a fleet; the first index is the number of the node's model."""
 
     def __init__(self, fleet: Fleet, group: str, mix: Mix) -> None:
-        parts, suits = [part for part, _ in mix], _suits(fleet, group, mix)
+        parts, suits = [part for part, _ in mix.parts], _suits(fleet, group, mix)
         rows, row = np.unique(suits, axis=0, return_inverse=True)
         self.device: Floats = np.array([_device(parts, weights) for weights in rows])[row]
         """Models x (STEPS + 1): "now" and "later" of a device, by its free share."""
         self.whole: Floats = np.array([_whole(parts, weights, fleet.width) for weights in rows])[row]
         """Models x (width + 1): "now" of the free devices together, by how many there are."""
+        self.broken: Floats = self.whole[:, [0, *range(fleet.width)]] - self.whole
+        """The same: how much it grows when one of them is."""
         per_gpu = [(max(part.cores, 1), max(part.memory, 1)) for part in parts]
         thirsts, column = np.unique(np.array(per_gpu, float), axis=0, return_inverse=True)
         self._gpus_a_core, self._gpus_a_byte = 1 / thirsts.T
@@ -115,11 +131,12 @@ class _Tables:
         """Models x thirsts: how much of the mix wants so many cores and bytes for each GPU."""
 
     def supply(self, model: Ints, cpu: Ints, memory: Ints, gpus: Floats) -> Floats:
-        """For each node what it has free -> GPUs of it for which cores or memory will not do."""
-        usable = cpu[:, None] * self._gpus_a_core
-        np.minimum(usable, memory[:, None] * self._gpus_a_byte, out=usable)
-        np.minimum(usable, gpus[:, None], out=usable)
-        idle: Floats = gpus - np.einsum("ij,ij->i", usable, self._chance[model])
+        """For nodes with so much free -> GPUs of it for which cores or memory will not do. All but `model` may have
+        more dimensions before that of the nodes."""
+        usable = cpu[..., None] * self._gpus_a_core
+        np.minimum(usable, memory[..., None] * self._gpus_a_byte, out=usable)
+        np.minimum(usable, gpus[..., None], out=usable)
+        idle: Floats = gpus - np.einsum("...ij,ij->...i", usable, self._chance[model])
         return SUPPLY * idle
 
 
@@ -128,11 +145,11 @@ def _suits(fleet: Fleet, group: str, mix: Mix) -> Floats:
     without a model, so that -1 finds it."""
     some = np.zeros(int(fleet.model.max(initial=-1)) + 2, np.int64)
     some[fleet.model] = np.arange(len(fleet))
-    suits = np.zeros((len(some), len(mix)))
-    for column, (part, weight) in enumerate(mix):
+    suits = np.zeros((len(some), len(mix.parts)))
+    for column, (part, weight) in enumerate(mix.parts):
         wish = Need(group, 0, 0, 1, part.model or None, part.kind or None)
         suits[:, column] = weight * fleet.suited(wish)[some]
-    suits /= sum(weight for _, weight in mix)
+    suits /= sum(weight for _, weight in mix.parts)
     return suits
 
 
@@ -175,26 +192,27 @@ def score(room: Room, need: Need, nodes: Ints, mix: Mix) -> Floats:
     is the lowest."""
     tables, model = _tables(room.fleet, need.group, mix), room.fleet.model[nodes]
     cpu, memory, gpus = room.cpu[nodes], room.memory[nodes], room.total[nodes] / UNIT
-    lost = tables.supply(model, cpu - need.cores, memory - need.memory, gpus - need.gpu)
-    lost -= tables.supply(model, cpu, memory, gpus)
+    taken = np.array([[[need.cores], [0]], [[need.memory], [0]]])
+    after, before = tables.supply(model, cpu - taken[0], memory - taken[1], gpus - [[need.gpu], [0]])
+    lost: Floats = after - before + EQUAL * gpus + EQUAL / UNIT / 100 * cpu
     if need.fraction:
         lost += _by_device(tables, need, model, room.devices[nodes], room.whole[nodes]).min(axis=1)
     elif need.share:
         whole = room.whole[nodes]
         lost += tables.whole[model, whole - need.whole] - tables.whole[model, whole]
         lost += need.whole * (tables.device[model, 0] - tables.device[model, STEPS])
-    free = gpus / np.maximum(room.fleet.count[nodes], 1) + cpu / np.maximum(room.fleet.cpu[nodes], 1)
-    return lost + EQUAL / 2 * free
+    return lost
 
 
 def _by_device(tables: _Tables, need: Need, model: Ints, free: Shares, whole: Ints) -> Floats:
     """The same for a share on each device of each node (nodes x width), infinite where it does not fit; without what
     the devices have in common."""
-    left, row = np.maximum(free - need.share, 0), model[:, None]
-    lost = tables.device[row, left * STEPS // UNIT] - tables.device[row, free * STEPS // UNIT]
-    broken = tables.whole[model, np.maximum(whole - 1, 0)] - tables.whole[model, whole]
-    lost += np.where(free == UNIT, broken[:, None], 0.0)
-    found: Floats = np.where(free >= need.share, lost, np.inf)
+    left = free - need.share
+    steps = np.maximum(np.stack((left, free)), 0) * STEPS // UNIT
+    after, before = tables.device[model[:, None], steps]
+    broken = tables.broken[model, whole]
+    lost = after - before + (free == UNIT) * broken[:, None]
+    found: Floats = np.where(left >= 0, lost, np.inf)
     return found
 
 

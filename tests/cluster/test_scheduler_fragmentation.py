@@ -1,5 +1,7 @@
 """Where a session leaves the fewest GPUs useless for what people usually ask."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,9 +52,9 @@ def test_whole_devices_are_those_that_nobody_uses() -> None:
 
 
 def test_a_node_that_is_free_as_a_whole_stays_so_for_those_who_ask_for_all_of_it() -> None:
-    nodes = [node("a", (1.0,) * 8), node("b", (1.0,) * 5)]
-    asked = mix(need(0.5), need(1), need(8))
-    assert chosen(nodes, need(1), asked) == chosen(nodes, need(0.5), asked) == "b"
+    nodes = [node("a", (1.0,) * 8), node("b", (1.0,) * 7 + (0.5,) * 4)]
+    asked = mix(need(0.6), need(1), need(8))
+    assert chosen(nodes, need(1), asked) == chosen(nodes, need(0.6), asked) == "b"
 
 
 def test_a_session_without_gpus_spares_the_cores_that_free_gpus_need() -> None:
@@ -65,6 +67,13 @@ def test_a_session_of_few_cores_goes_where_cores_are_short() -> None:
     asked = mix(need(1, cpu=8), need(1, cpu=2))
     assert chosen(nodes, need(1, cpu=2), asked) == "b"
     assert chosen(nodes, need(1, cpu=8), asked) == "a"
+
+
+def test_a_session_of_little_memory_goes_where_memory_is_short() -> None:
+    nodes = [node("a", (1.0,) * 8), replace(node("b", (1.0,) * 8), memory_free=64 * GIB)]
+    large, small = replace(need(1), memory=32 * GIB), replace(need(1), memory=4 * GIB)
+    assert chosen(nodes, small, mix(small, large)) == "b"
+    assert chosen(nodes, large, mix(small, large)) == "a"
 
 
 def test_models_that_others_ask_for_by_name_are_left_to_them() -> None:
@@ -113,12 +122,12 @@ def test_the_mix_is_the_same_object_until_something_is_asked_four_times_as_often
     asked.count(need(1), 23)
     assert asked.mix is before
     asked.count(need(1), 1)
-    assert [(part.share, weight) for part, weight in asked.mix] == [(UNIT // 2, 4), (UNIT, 64)]
-    assert [weight for _, weight in before] == [4, 16]
+    assert [(part.share, weight) for part, weight in asked.mix.parts] == [(UNIT // 2, 4), (UNIT, 64)]
+    assert [weight for _, weight in before.parts] == [4, 16]
 
 
 def test_requests_for_nearly_as_many_cores_count_as_one_kind() -> None:
-    assert len(mix(need(1, cpu=8), need(1, cpu=8.5), need(1, cpu=16))) == 2
+    assert len(mix(need(1, cpu=8), need(1, cpu=8.5), need(1, cpu=16)).parts) == 2
 
 
 def test_one_of_several_models_will_do() -> None:
