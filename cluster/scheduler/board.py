@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from heapq import heappop, heappush
 
-from cluster.scheduler.fleet import Fleet, Need, units
+from cluster.scheduler.fleet import Fleet, Need, need_for, units
 from cluster.scheduler.fragmentation import USUAL, Asked
 from cluster.scheduler.holdings import Holdings
 from cluster.scheduler.parking import Parking
@@ -343,7 +343,7 @@ def held_by(running: Running) -> Amounts:
 
 def _needs(running: Running) -> list[Need]:
     return [
-        Need(running.group, p.cpu, p.memory, sum(p.devices.values()), running.gpu_model)
+        need_for(running.group, p.cpu, p.memory, sum(p.devices.values()), running.gpu_model)
         for p in running.placements
         if p.devices
     ]

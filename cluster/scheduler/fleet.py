@@ -79,14 +79,16 @@ class Need:
 def need_of(request: Request) -> Need:
     """The even share of `request` that falls on each of its nodes."""
     count = request.node_count
-    return Need(
-        request.group,
-        request.cpu / count,
-        request.memory // count,
-        request.gpu / count,
-        request.gpu_model,
-        request.kind,
-    )
+    cpu, memory, gpu = request.cpu / count, request.memory // count, request.gpu / count
+    return need_for(request.group, cpu, memory, gpu, request.gpu_model, request.kind)
+
+
+@lru_cache(maxsize=16384)
+def need_for(
+    group: str, cpu: float, memory: int, gpu: float, gpu_model: str | None = None, kind: str | None = None
+) -> Need:
+    """Equal needs are mostly the same object, which is found faster."""
+    return Need(group, cpu, memory, gpu, gpu_model, kind)
 
 
 def _words(model: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What users and projects hold against what they may hold, kept up to date change by change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.scheduler.fleet import units
@@ -117,11 +117,13 @@ class Quotas:
         """The quotas that one more session of so much would exceed; empty when it may start."""
         mine, ours = self._users.get(user), self._projects.get(project)
         found: list[Over] = []
-        if mine is not None and mine.limited:
+        if mine is not None and _full(mine.caps, mine.used, amounts):
             found += [Over("user", user, *row) for row in _above(mine.caps, mine.used, amounts)]
         if ours is None or not ours.limited:
             return found
         if ours.cohort is None:
+            if not _full(ours.caps, ours.used, amounts):
+                return found
             return found + [Over("project", project, *row) for row in _above(ours.caps, ours.used, amounts)]
         return found + self._over_cohort(project, ours, amounts)
 
@@ -130,11 +132,11 @@ class Quotas:
         scope, name = owner
         if scope == "cohort":
             cohort = self._cohorts.get(name)
-            return cohort is not None and bool(_above(tuple(cap or None for cap in cohort.caps), cohort.used, amounts))
+            return cohort is not None and _full([cap or None for cap in cohort.caps], cohort.used, amounts)
         account = (self._users if scope == "user" else self._projects).get(name)
         if account is None:
             return False
-        return bool(_above(account.caps if account.cohort is None else account.most, account.used, amounts))
+        return _full(account.caps if account.cohort is None else account.most, account.used, amounts)
 
     def _over_cohort(self, project: str, ours: _Account, amounts: Amounts) -> list[Over]:
         cohort = self._cohorts[ours.cohort or ""]
@@ -182,6 +184,16 @@ class Quotas:
     def cohort(self, project: str) -> str | None:
         ours = self._projects.get(project)
         return ours.cohort if ours else None
+
+
+def _full(caps: Sequence[int | None], used: Sequence[int], amounts: Amounts) -> bool:
+    """Whether `_above` finds anything."""
+    for i, cap in enumerate(caps):
+        if cap is not None:
+            more = amounts[i] if i < len(amounts) else 1
+            if 0 < more > cap - used[i]:
+                return True
+    return False
 
 
 def _above(caps: Caps, used: Iterable[int], amounts: Amounts) -> list[tuple[str, int, int, int]]:
