@@ -89,7 +89,7 @@ async def _look(house: House, load: Load, adversary: Adversary) -> list[str]:
     house.server.kill()
     house.server.start()
     adversary.kills["server"] += 1
-    async with Talk(house, load.told) as talk, asyncio.timeout(PATIENCE):
+    async with Talk(house, load.told) as talk, asyncio.timeout(PATIENCE + len(load.promises)):
         wrong = await talk.until_answered(lambda c: checks.through_the_api(c, load, adversary))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(20):
