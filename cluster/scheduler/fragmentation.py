@@ -13,7 +13,7 @@ tables; the mix is rounded, so that the tables are seldom made anew.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import log2
+from math import inf, log2
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -129,6 +129,13 @@ class _Tables:
         self._gpus_a_core, self._gpus_a_byte = 1 / thirsts.T
         self._chance: Floats = suits @ np.eye(len(thirsts))[column]
         """Models x thirsts: how much of the mix wants so many cores and bytes for each GPU."""
+        self._rows: dict[int, list[float]] = {}
+
+    def useless(self, model: int) -> list[float]:
+        """A row of `device`, for looking up one by one."""
+        if model not in self._rows:
+            self._rows[model] = self.device[model].tolist()
+        return self._rows[model]
 
     def supply(self, model: Ints, cpu: Ints, memory: Ints, gpus: Floats) -> Floats:
         """For nodes with so much free -> GPUs of it for which cores or memory will not do. All but `model` may have
@@ -220,6 +227,13 @@ def device(room: Room, i: int, need: Need, mood: "Mood") -> tuple[int, ...]:
     """Which devices of node `i` a rank gets: the one on which a share leaves the least useless."""
     if not need.fraction:
         return pick(room.devices[i].tolist(), need)
-    tables, row = _tables(room.fleet, need.group, mood.mix), slice(i, i + 1)
-    lost = _by_device(tables, need, room.fleet.model[row], room.devices[row], room.whole[row])
-    return (int(lost[0].argmin()),)
+    tables, model = _tables(room.fleet, need.group, mood.mix), int(room.fleet.model[i])
+    useless, broken = tables.useless(model), float(tables.broken[model, room.whole[i]])
+    best, least = -1, inf
+    for at, free in enumerate(room.devices[i].tolist()):
+        if free >= need.share:
+            lost = useless[(free - need.share) * STEPS // UNIT] - useless[free * STEPS // UNIT]
+            lost += broken if free == UNIT else 0.0
+            if lost < least:
+                best, least = at, lost
+    return (best,)

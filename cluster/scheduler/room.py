@@ -232,11 +232,12 @@ class Table:
         return i if i >= 0 and self.score[i] != np.inf else -1
 
     def _next(self, start: int) -> int:
-        fitting = np.flatnonzero(self.score != np.inf)
-        if not len(fitting):
-            return -1
-        at = int(np.searchsorted(fitting, start))
-        return int(fitting[at % len(fitting)])
+        """The first node from `start` on, and from the beginning again. Whatever fits has the same score."""
+        for first in (start, 0):
+            rest = self.score[first:]
+            if len(rest) and rest[i := int(rest.argmin())] != np.inf:
+                return first + i
+        return -1
 
     def fitting(self) -> Ints:
         """Numbers of the nodes it fits on."""
