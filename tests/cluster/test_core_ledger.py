@@ -306,6 +306,22 @@ async def test_one_that_makes_room_and_is_stopped_by_its_owner_does_not_come_bac
     assert (ended.state.value, ended.result) == ("terminated", "cancelled")
 
 
+async def test_what_is_said_of_an_older_attempt_changes_nothing_and_it_is_stopped(
+    crowded: tuple[Lab, HandAgent],
+) -> None:
+    lab, node = crowded
+    old = node.running[0]
+    await node.obey()
+    await lab.core.schedule_pass()
+    await node.exit((await node.obey()).start[0].id, 0)
+    await lab.core.schedule_pass()
+    assert (await node.obey()).start[0].id.attempt == old.attempt + 1
+    node.running.append(old)
+    reply = await node.beat(node.report(old, "running"), node.report(old, "exited", 1), node.report(old, "lost"))
+    assert [order.id for order in reply.stop] == [old]
+    assert (await lab.ann.session("low")).state is SessionState.RUNNING
+
+
 # ── what is remembered ───────────────────────────────────────────────────────────────────────────
 
 

@@ -302,6 +302,7 @@ class Town:
         for session in sessions.values():
             check_state(session, self.before.get(session.id))
             check_places(session)
+            self.check_truth(session)
         self.before = sessions
         await self.check_nodes([s for s in sessions.values() if s.allocations])
         await self.check_quotas()
@@ -311,6 +312,15 @@ class Town:
                 told = await self.clients[session.user].explain(session.id)
                 assert told.reasons, f"{session.name} waits for nothing"
                 assert told.estimated_start is None or told.estimated_start >= self.clock.now()
+
+    def check_truth(self, session: Session) -> None:
+        """What has ended runs nowhere, unless its node was given up; success is how all its ranks really ended."""
+        ends = {work: end for node in self.nodes for work, end in node.ends.items() if work[0] == session.id}
+        last = max((attempt for _, attempt, _ in ends), default=0)
+        if session.state == "terminated" and session.result != "lost":
+            assert None not in ends.values(), f"{session.name} still runs"
+        if session.result == "success":
+            assert [end for (_, attempt, _), end in ends.items() if attempt == last] == [0] * session.node_count
 
     async def check_nodes(self, holding: list[Session]) -> None:
         """No core, no byte and no device is given twice, and what is free is what is left."""
