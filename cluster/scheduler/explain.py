@@ -1,6 +1,6 @@
 """Why each session that does not start waits or is held, and when it could start: on the state after the plan."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,14 +42,16 @@ def share_of(board: Board, group: Group, now: float) -> Callable[[str], float]:
     return lambda user: 0.0
 
 
-def future_of(board: Board, group: str, now: float, started: Sequence["Started"]) -> Future:
-    """The group's room from now on (s since the epoch), `started` being in it."""
+def future_of(
+    board: Board, group: str, now: float, started: Sequence["Started"], leaving: Collection[str] = ()
+) -> Future:
+    """The group's room from now on (s since the epoch), `started` being in it and `leaving` about to be stopped."""
     more = [
         Ending(each.bucket.wish.need, each.spots, each.bucket.limit)
         for each in started
         if each.bucket.wish.need.group == group
     ]
-    return Future(now, board.room.copy(), board.holdings, group, more)
+    return Future(now, board.room.copy(), board.holdings, group, more, leaving)
 
 
 def held_ids(board: Board, started: Sequence["Started"], over: Sequence[Bucket]) -> frozenset[str]:

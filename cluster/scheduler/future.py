@@ -1,6 +1,6 @@
 """When will it fit? The known ends of what runs, one after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import inf
 from typing import NamedTuple
 
@@ -30,11 +30,19 @@ class Future:
     `room` is changed: give it a copy. A session without a time limit ends after all others, nobody knows when.
     """
 
-    def __init__(self, now: float, room: Room, holdings: Holdings, group: str, more: Sequence[Ending] = ()) -> None:
-        """`more`: what `room` knows already besides what `holdings` tell."""
+    def __init__(
+        self,
+        now: float,
+        room: Room,
+        holdings: Holdings,
+        group: str,
+        more: Sequence[Ending] = (),
+        leaving: Collection[str] = (),
+    ) -> None:
+        """`more`: what `room` knows already besides what `holdings` tell. `leaving` end before all others."""
         self.at = self._now = now
         self.room = room
-        self._rest = _Ends(now, holdings, group, more)
+        self._rest = _Ends(now, holdings, group, more, leaving)
 
     def fit(self, wish: Wish, selector: Selector, mood: Mood) -> tuple[Spot, ...] | None:
         """Move to the first moment at which `wish` has room and say where; None when it never has."""
@@ -59,9 +67,12 @@ class Future:
 class _Ends:
     """What gives its room back, in the order of the ends; `passed` of them have."""
 
-    def __init__(self, now: float, holdings: Holdings, group: str, more: Sequence[Ending]) -> None:
+    def __init__(
+        self, now: float, holdings: Holdings, group: str, more: Sequence[Ending], leaving: Collection[str]
+    ) -> None:
         rows = holdings.of_group(group)
         ends = np.where(holdings.end[rows] <= now, now + OVERDUE, holdings.end[rows])
+        ends[holdings.of(leaving)[rows]] = now
         self.giving = Giving(holdings, rows)
         self.giving.append([(need, spot) for need, spots, _ in more for spot in spots])
         ends = np.concatenate([ends, [_end(limit, now) for _, spots, limit in more for _ in spots]])

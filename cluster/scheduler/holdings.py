@@ -31,6 +31,7 @@ class Holdings:
         self.end: Floats = np.full(size, inf)
         self.began: Floats = np.zeros(size)
         self.priority: Ints = np.zeros(size, np.int64)
+        self.standing: Floats = np.zeros(size)
         self.soft: Bools = np.zeros(size, np.bool_)
         self.stopping: Bools = np.zeros(size, np.bool_)
         self.session: list[str] = [""] * size
@@ -39,7 +40,7 @@ class Holdings:
     def _grow(self) -> None:
         """Twice as many rows."""
         size = len(self.node)
-        columns = ("node", "cpu", "memory", "devices", "end", "began", "priority", "soft", "stopping")
+        columns = ("node", "cpu", "memory", "devices", "end", "began", "priority", "standing", "soft", "stopping")
         before = {name: getattr(self, name) for name in columns} | {"session": self.session}
         self._make(2 * size)
         for name, column in before.items():
@@ -67,6 +68,7 @@ class Holdings:
         self.end[row] = running.ends_by.timestamp() if running.ends_by else inf
         self.began[row], self.priority[row] = running.started.timestamp(), running.priority
         self.soft[row], self.stopping[row] = running.preemptible, running.stopping
+        self.standing[row] = running.standing
 
     def remove(self, ident: str) -> None:
         for row in self._rows.pop(ident, []):

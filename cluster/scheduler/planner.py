@@ -130,13 +130,14 @@ class _Pass:
         self.preempt |= preempt.for_room(self.board, head, wish, lane.selector, lane.mood, self.preempt)
         kinds: list[Kind] = []
         if lane.group.backfill:
-            self._reserve(lane, wish)
+            if not preempt.by_right(self.board, lane.group.name, self.preempt):
+                self._reserve(lane, wish)
             kinds = self._open(lane)
         gone = Counter(id(each.bucket) for each in self.started)
         lane.turns = Turns(lane.lane, lane.share, kinds, gone)
 
     def _reserve(self, lane: _Lane, wish: Wish) -> None:
-        future = explain.future_of(self.board, lane.group.name, self.time, self.started)
+        future = explain.future_of(self.board, lane.group.name, self.time, self.started, self.preempt)
         spots = future.fit(wish, lane.selector, lane.mood)
         if spots is not None:
             future.room.take(wish.need, spots)

@@ -1,7 +1,8 @@
-"""Who gives way: sessions of lower priority for the first that waits, and borrowers for those whose quota they use.
+"""Who gives way: sessions of lower priority for the first that waits, under short_first also those that stand clearly
+behind it, and borrowers for those whose quota they use.
 
-Only sessions that may be stopped and queued again are chosen, the lowest priority and the latest start first, and no
-more than it takes. Nothing is chosen while those that are being stopped already will do.
+Only sessions that may be stopped and queued again are chosen, the lowest priority, the last standing and the latest
+start first, and no more than it takes. Nothing is chosen while those that are being stopped already will do.
 """
 
 from collections.abc import Collection
@@ -11,7 +12,7 @@ import numpy as np
 from cluster.models import Reason
 from cluster.scheduler import reasons
 from cluster.scheduler.board import Board, held_by
-from cluster.scheduler.fleet import Ints
+from cluster.scheduler.fleet import Bools, Ints
 from cluster.scheduler.holdings import Giving, Holdings
 from cluster.scheduler.place import Wish, place
 from cluster.scheduler.queue import amounts
@@ -19,6 +20,9 @@ from cluster.scheduler.quota import RESOURCES, Over
 from cluster.scheduler.room import Room
 from cluster.scheduler.selectors import Mood, Selector
 from cluster.scheduler.state import Request, Running
+
+CLEARLY = 2.0
+"""Under short_first a session gives way to one whose standing is so many times lower."""
 
 
 def for_room(
@@ -33,7 +37,7 @@ def for_room(
     borrowers = {r.id for r in _borrowers(board, head, {holdings.session[row] for row in rows[going]})}
     soft = holdings.of(borrowers)[rows]
     if board.groups[head.group].preemption:
-        soft |= holdings.soft[rows] & (holdings.priority[rows] < head.priority)
+        soft |= holdings.soft[rows] & _behind(board, holdings, rows, head)
     if not soft.any():
         return {}
     order = [*rows[going], *_cheapest(holdings, rows[soft & ~going])]
@@ -52,8 +56,26 @@ def for_room(
     return {ident: say(board.running[ident], head) for ident, say in why.items()}
 
 
+def _behind(board: Board, holdings: Holdings, rows: Ints, head: Request) -> Bools:
+    """Which of the rows go after `head` by right."""
+    found: Bools = holdings.priority[rows] < head.priority
+    if board.groups[head.group].policy == "short_first":
+        equal = holdings.priority[rows] == head.priority
+        found |= equal & (holdings.standing[rows] > CLEARLY * head.standing)
+    return found
+
+
+def by_right(board: Board, group: str, leaving: Collection[str]) -> bool:
+    """Whoever waits in the group gets room by waiting: every session there may be stopped for it sooner or later, and
+    none is being stopped for somebody now."""
+    rules, holdings = board.groups[group], board.holdings
+    rows = holdings.of_group(group)
+    leave = holdings.stopping[rows] | holdings.of(leaving)[rows]
+    return rules.policy == "short_first" and rules.preemption and bool(holdings.soft[rows].all() and not leave.any())
+
+
 def _cheapest(holdings: Holdings, rows: Ints) -> Ints:
-    return rows[np.lexsort((rows, -holdings.began[rows], holdings.priority[rows]))]
+    return rows[np.lexsort((rows, -holdings.began[rows], -holdings.standing[rows], holdings.priority[rows]))]
 
 
 def _needed(holdings: Holdings, room: Room, wish: Wish, nodes: set[int], rows: Ints) -> list[str]:

@@ -16,13 +16,13 @@ from cluster.scheduler.place import Wish
 from cluster.scheduler.state import Group, Request
 from cluster.sentence import S
 
-POLICIES = ("fifo", "lifo", "drf", "fair_share")
+POLICIES = ("fifo", "lifo", "drf", "fair_share", "short_first")
 
 Amounts = tuple[int, int, int]
 """Cores and devices in units, bytes between them: (cpu, memory, gpu)."""
 
 Place = tuple[int, float, str]
-"""(-priority, age, id): lower goes first among those of equal share."""
+"""(-priority, age, id): lower goes first among those of equal share. Under short_first the standing is the age."""
 
 
 def checked(policy: str) -> str:
@@ -160,7 +160,8 @@ class Lane:
         return bucket
 
     def _item(self, request: Request) -> tuple[float, str, Request]:
-        return self._age * request.submitted.timestamp(), request.id, request
+        age = request.standing if self.group.policy == "short_first" else self._age * request.submitted.timestamp()
+        return age, request.id, request
 
     @staticmethod
     def _head(bucket: Bucket) -> Place | None:

@@ -173,11 +173,18 @@ def above_quota(over: Over) -> Reason:
 
 
 def gives_way(victim: Running, head: Request) -> Reason:
-    message = S(
-        "{victim} makes room for {name}, which has a higher priority; it is queued again.",
-        victim=victim.name,
-        name=head.name,
-    )
+    if victim.priority < head.priority:
+        message = S(
+            "{victim} makes room for {name}, which has a higher priority; it is queued again.",
+            victim=victim.name,
+            name=head.name,
+        )
+    else:
+        message = S(
+            "{victim} makes room for {name}, which will likely be done much sooner; it is queued again.",
+            victim=victim.name,
+            name=head.name,
+        )
     return Reason(code="preempted", message=message, ahead=[head.name])
 
 

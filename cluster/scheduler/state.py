@@ -54,7 +54,9 @@ class Request:
     kind: str | None = None
     """The kind of accelerator; None is any GPU."""
     preemptible: bool = False
-    """May be stopped and queued again for one of higher priority, where its group allows that."""
+    """May be stopped and queued again for one that goes before it, where its group allows that."""
+    standing: float = 0.0
+    """Under short_first: lower goes first (`learned.ShortFirst`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Running:
     preemptible: bool = False
     stopping: bool = False
     """It is being stopped already."""
+    standing: float = 0.0
+    """Under short_first: where it would stand if it waited."""
 
 
 @dataclass(frozen=True, slots=True)
