@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import zlib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from cluster.agents.processes import MARK
+from cluster.agents import processes
 from cluster.client import Client
 from cluster.errors import Unavailable
 from cluster.sentence import S
@@ -134,11 +135,19 @@ class House:
 
     def leftovers(self) -> list[str]:
         """Living processes of the work here, and control groups that were made for it."""
-        supervisors = [process for _, process in self.supervisors()]
-        living = supervisors + [p for p in psutil.process_iter() if self._is_ours(_mark(p))]
         made = {f"helmsman-{r.name}-{zlib.crc32(str(r).encode()):08x}" for r in self.folder.glob("n*/work/*")}
         groups = [g for g in Path("/sys/fs/cgroup").glob("**/helmsman-*") if g.name in made]
-        return [f"process {p.pid} {p.name()}" for p in living] + [f"control group {g}" for g in groups]
+        return [f"process {p.pid}" for p in self._working()] + [f"control group {g}" for g in groups]
+
+    def close(self) -> None:
+        """Stop the daemons, and kill what is left of the work."""
+        for daemon in self.daemons:
+            daemon.stop()
+        processes.send(self._working(), signal.SIGKILL)
+
+    def _working(self) -> list[psutil.Process]:
+        supervisors = [process for _, process in self.supervisors()]
+        return supervisors + [p for p in psutil.process_iter() if self._is_ours(_mark(p))]
 
     def _is_ours(self, path: str) -> bool:
         return path.startswith(f"{self.folder}{os.sep}")
@@ -155,6 +164,6 @@ def _command(process: psutil.Process) -> list[str]:
 def _mark(process: psutil.Process) -> str:
     """The directory of the work that it belongs to; empty for what belongs to none, or has ended."""
     try:
-        return str(process.environ().get(MARK, ""))
+        return str(process.environ().get(processes.MARK, ""))
     except (psutil.Error, OSError):
         return ""

@@ -50,8 +50,7 @@ async def storm(folder: Path, kills: int, seed: int, agents: int = 3, people: in
         await _work(load, adversary, kills)
         wrong = await _look(house, load, adversary)
     finally:
-        for daemon in house.daemons:
-            daemon.stop()
+        house.close()
     wrong += [fell for daemon in house.daemons for fell in daemon.fell]
     return _report(load, adversary, time.monotonic() - began, wrong)
 
@@ -69,15 +68,18 @@ async def _come_up(house: House, load: Load) -> None:
 
 
 async def _work(load: Load, adversary: Adversary, kills: int) -> None:
-    """Until everybody is done. Past the deadline, what is unfinished is told with what is wrong."""
+    """Until everybody is done. What is unfinished when a daemon falls, or at the deadline, is told as wrong."""
     working = asyncio.create_task(load.work())
     raging = asyncio.create_task(adversary.rage(kills))
-    await asyncio.wait([working, raging], timeout=PATIENCE + kills * A_KILL, return_when=asyncio.FIRST_COMPLETED)
+    falling = asyncio.create_task(until(lambda: any(d.process.poll() is not None for d in load.house.daemons)))
+    deadline = PATIENCE + kills * A_KILL
+    await asyncio.wait([working, raging, falling], timeout=deadline, return_when=asyncio.FIRST_COMPLETED)
     load.over.set()
-    await asyncio.wait([working], timeout=PATIENCE)
+    await asyncio.wait([working, falling], timeout=PATIENCE, return_when=asyncio.FIRST_COMPLETED)
     for task, what in ((raging, "the adversary"), (working, "the people")):
         if not task.done():
             load.wrong.append(f"{what} did not come to an end")
+    for task in (working, raging, falling):
         task.cancel()
     for said in await asyncio.gather(working, raging, return_exceptions=True):
         if isinstance(said, Exception):
@@ -89,8 +91,11 @@ async def _look(house: House, load: Load, adversary: Adversary) -> list[str]:
     house.server.kill()
     house.server.start()
     adversary.kills["server"] += 1
-    async with Talk(house, load.told) as talk, asyncio.timeout(PATIENCE + len(load.promises)):
-        wrong = await talk.until_answered(lambda c: checks.through_the_api(c, load, adversary))
+    try:
+        async with Talk(house, load.told) as talk, asyncio.timeout(PATIENCE + len(load.promises)):
+            wrong = await talk.until_answered(lambda c: checks.through_the_api(c, load, adversary))
+    except TimeoutError:
+        return [*load.wrong, "the server did not answer any more"]
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(20):
             await until(lambda: not house.leftovers())
