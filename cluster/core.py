@@ -47,6 +47,7 @@ from cluster.outlook import Outlook
 from cluster.reads import Reads
 from cluster.scheduler import Plan
 from cluster.sentence import S
+from cluster.standing import Standings
 from cluster.storage.volumes import Volumes
 from cluster.transaction import Transaction
 from cluster.writer import Writer
@@ -92,6 +93,7 @@ class Core:
         self.agents = Agency(self)
         self.house = House(self)
         self.reads = Reads(self)
+        self._standings = Standings(self)
         self._execution = Execution(self)
 
     @classmethod
@@ -209,6 +211,7 @@ class Core:
             late = self.house.look(tx)
             return lambda: late or tx.placed
 
+        await self._standings.look()
         changed = await self.writer.together(SYSTEM, looks, plans=True)
         return await self.house.clear() or changed
 

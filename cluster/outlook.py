@@ -14,10 +14,13 @@ from cluster.lifecycle import WAITING
 from cluster.live import LiveNode, LiveSession
 from cluster.models import NodeStatus, Reason, SessionState
 from cluster.scheduler import Board, Plan, feasible, plan
+from cluster.scheduler.learned import line_up
 from cluster.scheduler.state import Group, NodeView, Placement, Request, Running
 
 FRESH = timedelta(seconds=1)
 """For so long a plan holds while nothing has changed."""
+LAST = 1e12
+"""The standing of a session that nobody has looked at yet."""
 AGING = timedelta(minutes=1)
 """Past use decays slowly: the scheduler is told so often, when nobody's has grown."""
 
@@ -42,6 +45,7 @@ class Outlook:
         self._never: dict[tuple[object, ...], tuple[Reason, ...]] = {}
         self._natures: dict[str, tuple[object, ...]] = {}
         self._kin: dict[str, Kin] | None = None
+        self._standings: dict[str, float] = {}
         ledger.stirred.update(ledger.sessions)
         ledger.stirred_nodes.update(ledger.nodes)
         self.know(directory)
@@ -50,9 +54,15 @@ class Outlook:
         """Groups and limits are those of `directory` now. `Invalid` for a policy that does not exist."""
         self._board.set_groups(directory.policies())
         self._board.set_limits(directory.limits("user"), directory.limits("project"), directory.cohorts)
+        self._short = {group.name for group in directory.groups.values() if group.policy == "short_first"}
         self._fair = any(group.policy == "fair_share" for group in directory.groups.values())
         self._never.clear()
         self._supposed = False
+
+    def stand(self, standings: Mapping[str, float]) -> None:
+        """Where sessions stand under short_first; those that are not named go last until they are."""
+        self._standings = dict(standings)
+        line_up(self._board, self._standings)
 
     def suppose(self, group: Group) -> None:
         """Plan as if `group` were so, until `settle`."""
@@ -133,11 +143,17 @@ class Outlook:
             elif ident in board.running:
                 board.end(ident)
         elif session.state in WAITING:
-            self._waits(_request(session, tuple(self._ledger.unmet(session))))
+            request = _request(session, tuple(self._ledger.unmet(session)))
+            self._waits(replace(request, standing=self._standing(session)))
         elif (before := board.running.get(ident)) is None:
-            board.start(_running(session))
+            board.start(replace(_running(session), standing=self._standing(session)))
         else:
             self._runs(session, before)
+
+    def _standing(self, session: LiveSession) -> float:
+        if session.resource_group not in self._short:
+            return 0.0
+        return self._standings.get(session.id, LAST)
 
     def _waits(self, request: Request) -> None:
         board = self._board

@@ -87,7 +87,7 @@ class _Pass:
         if len(board.fleet.eligible(wish.need)) < wish.count:
             lane.turns.go_on(drop=True)  # nothing that ends will help it: it blocks nobody
         elif over := board.quotas.over(bucket.user, bucket.project, bucket.amounts):
-            self.preempt |= preempt.for_quota(board, request, over, self.preempt)
+            self.preempt |= preempt.for_quota(board, request, over, self.preempt, self.now)
             self.over.append((lane.lane, bucket))
             lane.turns.go_on(drop=True)
         elif (spots := self._find(lane, wish, late)) is not None:
@@ -127,7 +127,7 @@ class _Pass:
     def _stop(self, lane: _Lane, head: Request, wish: Wish) -> None:
         """The order ends here; with backfill those go on that the head does not feel."""
         lane.head = head
-        self.preempt |= preempt.for_room(self.board, head, wish, lane.selector, lane.mood, self.preempt)
+        self.preempt |= preempt.for_room(self.board, head, wish, lane.selector, lane.mood, self.preempt, self.now)
         kinds: list[Kind] = []
         if lane.group.backfill:
             if not preempt.by_right(self.board, lane.group.name, self.preempt):

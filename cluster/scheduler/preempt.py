@@ -6,6 +6,7 @@ start first, and no more than it takes. Nothing is chosen while those that are b
 """
 
 from collections.abc import Collection
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -21,12 +22,21 @@ from cluster.scheduler.room import Room
 from cluster.scheduler.selectors import Mood, Selector
 from cluster.scheduler.state import Request, Running
 
+PATIENCE = timedelta(seconds=15)
+"""Borrowers are given so much time to end by themselves, from the submission of who wants its own back."""
+
 CLEARLY = 2.0
 """Under short_first a session gives way to one whose standing is so many times lower."""
 
 
 def for_room(
-    board: Board, head: Request, wish: Wish, selector: Selector, mood: Mood, leaving: Collection[str]
+    board: Board,
+    head: Request,
+    wish: Wish,
+    selector: Selector,
+    mood: Mood,
+    leaving: Collection[str],
+    now: datetime,
 ) -> dict[str, Reason]:
     """Sessions to stop so that `head`, which finds no room, gets it. `leaving` are chosen already in this pass."""
     holdings = board.holdings
@@ -34,7 +44,7 @@ def for_room(
     if not holdings.soft[rows].any():
         return {}
     going = holdings.stopping[rows] | holdings.of(leaving)[rows]
-    borrowers = {r.id for r in _borrowers(board, head, {holdings.session[row] for row in rows[going]})}
+    borrowers = {r.id for r in _borrowers(board, head, {holdings.session[row] for row in rows[going]}, now)}
     soft = holdings.of(borrowers)[rows]
     if board.groups[head.group].preemption:
         soft |= holdings.soft[rows] & _behind(board, holdings, rows, head)
@@ -104,7 +114,9 @@ def _shift(holdings: Holdings, room: Room, rows: Ints, sign: int) -> None:
 # ── borrowed quota ───────────────────────────────────────────────────────────────────────────────
 
 
-def for_quota(board: Board, head: Request, over: list[Over], leaving: Collection[str]) -> dict[str, Reason]:
+def for_quota(
+    board: Board, head: Request, over: list[Over], leaving: Collection[str], now: datetime
+) -> dict[str, Reason]:
     """Sessions to stop so that `head` gets what others of its cohort have borrowed of its own quota."""
     if not all(each.lent for each in over):
         return {}
@@ -115,7 +127,7 @@ def for_quota(board: Board, head: Request, over: list[Over], leaving: Collection
         if board.quotas.cohort(running.project) == cohort:
             _less(short, running)
     chosen: dict[str, Reason] = {}
-    for running in _borrowers(board, head, [r.id for r in going]):
+    for running in _borrowers(board, head, [r.id for r in going], now):
         if max(short.values()) <= 0:
             break
         _less(short, running)
@@ -123,22 +135,30 @@ def for_quota(board: Board, head: Request, over: list[Over], leaving: Collection
     return chosen if max(short.values()) <= 0 else {}
 
 
-def _borrowers(board: Board, head: Request, going: Collection[str]) -> list[Running]:
+def _borrowers(board: Board, head: Request, going: Collection[str], now: datetime) -> list[Running]:
     """What projects of `head`'s cohort run beyond their own quotas, the cheapest to stop first, when those that are
     `going` have gone; none when `head` would borrow itself."""
     quotas = board.quotas
     cohort = quotas.cohort(head.project)
-    if cohort is None or quotas.borrows(head.project, amounts(head)):
+    if cohort is None or now - head.submitted < PATIENCE or quotas.borrows(head.project, amounts(head)):
         return []
-    soft = [r for r in board.running.values() if r.preemptible and quotas.cohort(r.project) == cohort]
+    soft = [
+        r
+        for r in board.running.values()
+        if r.preemptible and r.priority <= head.priority and quotas.cohort(r.project) == cohort
+    ]
+    gone = [board.running[ident] for ident in going]
     found: list[Running] = []
-    with board.trial():
-        for ident in going:
-            board.end(ident)
+    try:
+        for running in gone:
+            quotas.charge(running.user, running.project, held_by(running), -1)
         for running in sorted(soft, key=lambda r: (r.priority, -r.started.timestamp(), r.id)):
-            if running.id in board.running and quotas.borrows(running.project):
-                board.end(running.id)
+            if running.id not in going and quotas.borrows(running.project):
+                quotas.charge(running.user, running.project, held_by(running), -1)
                 found.append(running)
+    finally:
+        for running in [*gone, *found]:
+            quotas.charge(running.user, running.project, held_by(running))
     return found
 
 

@@ -85,7 +85,7 @@ class Spec(BaseModel):
 
 class GroupSpec(Spec):
     name: Name
-    policy: Literal["fifo", "lifo", "drf", "fair_share"] = "fifo"
+    policy: Literal["fifo", "lifo", "drf", "fair_share", "short_first"] = "fifo"
     selector: Literal["concentrated", "dispersed", "round_robin", "least_fragmentation", "least_power", "coolest"] = (
         "concentrated"
     )

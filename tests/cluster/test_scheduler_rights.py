@@ -141,7 +141,7 @@ def test_borrowing_has_its_own_limit() -> None:
 
 def test_who_wants_its_own_back_gets_it_from_the_borrower_that_started_last() -> None:
     running = [runs(f"v{i}", {"n1": 1}, 60 - i, first=i) for i in range(8)]
-    asked = board([node("n1", 16)], [ask("own", 2, project="nlp")], running, **LENT)
+    asked = board([node("n1", 16)], [ask("own", 2, 1, project="nlp")], running, **LENT)
     result = plan(asked, NOW)
     assert names(result) == {"v6", "v7"}
     assert str(result.preempt["s-v7"].message) == (
@@ -152,13 +152,26 @@ def test_who_wants_its_own_back_gets_it_from_the_borrower_that_started_last() ->
     assert nodes_of(plan(asked, NOW), "own") == ["n1"]
 
 
+def test_borrowers_are_given_a_moment_to_end_by_themselves() -> None:
+    running = [runs(f"v{i}", {"n1": 1}, 60 - i, first=i) for i in range(8)]
+    asked = board([node("n1", 16)], [ask("own", 2, project="nlp")], running, **LENT)
+    assert names(plan(asked, NOW + timedelta(seconds=14))) == set()
+    assert names(plan(asked, NOW + timedelta(seconds=15))) == {"v6", "v7"}
+
+
+def test_a_borrower_of_higher_priority_keeps_what_it_has() -> None:
+    running = [runs(f"v{i}", {"n1": 1}, 60 - i, first=i, priority=20 if i else 10) for i in range(8)]
+    asked = board([node("n1", 16)], [ask("own", 1, 1, project="nlp")], running, **LENT)
+    assert names(plan(asked, NOW)) == {"v0"}
+
+
 def test_borrowers_give_back_room_too_and_only_down_to_what_is_theirs() -> None:
     running = [runs(f"v{i}", {"n1": 1}, 60 - i, first=i) for i in range(6)]
     limits = {"vision": Limit(gpu=4), "nlp": Limit(gpu=8)}
     lent: dict[str, Any] = {"project_limits": limits, "cohorts": LENT["cohorts"]}
-    asked = board([node("n1", 6)], [ask("own", 2, project="nlp")], running, **lent)
+    asked = board([node("n1", 6)], [ask("own", 2, 1, project="nlp")], running, **lent)
     assert names(plan(asked, NOW)) == {"v4", "v5"}
-    more = board([node("n1", 6)], [ask("own", 3, project="nlp")], running, **lent)
+    more = board([node("n1", 6)], [ask("own", 3, 1, project="nlp")], running, **lent)
     assert names(plan(more, NOW)) == set(), "three would reach into what is vision's own"
 
 
