@@ -137,7 +137,7 @@ quotas:
 faults:
   - {at: +5m, kind: lost}
 """) == [
-        "line 4: policy: fofi is none of 'fifo', 'lifo', 'drf' or 'fair_share'",
+        "line 4: policy: fofi is none of 'fifo', 'lifo', 'drf', 'fair_share' or 'short_first'",
         "line 6: memory: 12 bananas is not a size; write for example 64g",
         "line 7: a100-02 is there already, in line 6",
         "line 7: there is no resource group trian in this scenario; did you mean train?",
