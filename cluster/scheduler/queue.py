@@ -5,7 +5,7 @@ buckets of the same class and time limit form a kind. A kind that has no room is
 costs what it starts and tries, not what waits.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush, heapreplace
 
 from sortedcontainers import SortedList
@@ -197,46 +197,69 @@ def wish_of(request: Request) -> Wish:
     return Wish(need_of(request), request.node_count, request.rack if request.node_count > 1 else None)
 
 
-Entry = tuple[Place, int, Bucket, "Iterator[Head] | None"]
-"""Place, position in the bucket, the bucket, and where the next bucket comes from if this is one's head."""
+Heads = Sequence[Head]
+
+Entry = tuple[Place, int, Bucket, Heads | None, int]
+"""Place, position in the bucket, the bucket; if this is its head also where it came from and as the how manieth."""
 
 
 class _Line:
     """One line during a pass: what comes next of each bucket, the buckets taken from their sources one by one."""
 
-    __slots__ = ("_gone", "_next", "user")
+    __slots__ = ("_gone", "_next", "_only", "user")
 
-    def __init__(self, user: str, sources: Iterable[Iterable[Head]], gone: Mapping[int, int]) -> None:
-        """`sources` give heads in order; of a bucket the first `gone[id(bucket)]` sessions have started already."""
-        self.user, self._gone = user, gone
+    def __init__(
+        self, user: str, sources: Iterable[Heads], gone: Mapping[int, int], only: Mapping[int, Kind] | None = None
+    ) -> None:
+        """`sources` are heads in order; of a bucket the first `gone[id(bucket)]` sessions have started already.
+
+        `only`: the kinds that count, by id, where a source has others as well.
+        """
+        self.user, self._gone, self._only = user, gone, only
         self._next: list[Entry] = []
         for source in sources:
-            self._pull(iter(source))
+            self._pull(source, 0)
+        heapify(self._next)
 
-    def _pull(self, source: Iterator[Head]) -> None:
-        for place, bucket in source:
+    def _pull(self, source: Heads, number: int) -> None:
+        """Put in the next head of the source, and what is left of buckets before it. The heap's order is not kept."""
+        while number < len(source):
+            place, bucket = source[number]
+            if self._only is not None and id(bucket.kind) not in self._only:
+                number += 1
+                continue
             at = self._gone.get(id(bucket), 0)
             if not at:
-                heappush(self._next, (place, 0, bucket, source))
+                self._next.append((place, 0, bucket, source, number))
                 return
             if at < len(bucket.items):
-                heappush(self._next, (bucket.place(at), at, bucket, None))
+                self._next.append((bucket.place(at), at, bucket, None, 0))
+            number += 1
 
     def current(self) -> Entry | None:
         return self._next[0] if self._next else None
 
     def go_on(self, drop: bool) -> None:
         """Past the current session; with `drop` past its whole bucket."""
-        _, at, bucket, source = heappop(self._next)
+        _, at, bucket, source, number = heappop(self._next)
         if not drop and at + 1 < len(bucket.items):
-            heappush(self._next, (bucket.place(at + 1), at + 1, bucket, None))
+            heappush(self._next, (bucket.place(at + 1), at + 1, bucket, None, 0))
         if source is not None:
-            self._pull(source)
+            before = len(self._next)
+            self._pull(source, number + 1)
+            for entry in [self._next.pop() for _ in range(len(self._next) - before)]:
+                heappush(self._next, entry)
 
     def shut(self) -> None:
-        """Past the current session and all that come from where it came."""
-        heappop(self._next)
+        """Past the current session, whose kind is closed, and all of its kind."""
+        if self._only is None:
+            heappop(self._next)
+        else:
+            self.go_on(drop=True)
 
+
+MANY = 8
+"""One kind of so many open: to look for one's next among all costs as much as to look into each that is open."""
 
 Key = tuple[int, float, float, str]
 """(-priority, share, age, id): lower goes first."""
@@ -265,7 +288,7 @@ class Turns:
         """The next session and where it stands; None when all had their turn."""
         while self._heap:
             key, user, line = self._heap[0]
-            line = line or _Line(user, self._sources(user), self._gone)
+            line = line or self._line(user)
             entry = line.current()
             while entry is not None and not self._open(entry[2]):
                 line.shut()
@@ -273,7 +296,7 @@ class Turns:
             if entry is None:
                 heappop(self._heap)
                 continue
-            (priority, age, ident), at, bucket, _ = entry
+            (priority, age, ident), at, bucket, *_ = entry
             true = (priority, key[1], age, ident)
             if true == key:
                 self._heap[0] = key, user, line
@@ -281,10 +304,15 @@ class Turns:
             heapreplace(self._heap, (true, user, line))  # it stands further back than it seemed
         return None
 
-    def _sources(self, user: str) -> list["SortedList[Head]"]:
-        if self._kinds is None:
-            return [self._lane.lines.by_name[user]]
-        return [heads for kind in self._kinds.values() if (heads := kind.by_name.get(user))]
+    def _line(self, user: str) -> _Line:
+        """All kinds together; one by one when few of them are open, so as not to look at all that are closed."""
+        whole, kinds = self._lane.lines.by_name[user], self._kinds
+        if kinds is None:
+            return _Line(user, [whole], self._gone)
+        if len(kinds) * MANY > len(self._lane.kinds):
+            return _Line(user, [whole], self._gone, kinds)
+        mine = (kind.by_name.get(user) for kind in kinds.values())
+        return _Line(user, [heads for heads in mine if heads], self._gone)
 
     def _open(self, bucket: Bucket) -> bool:
         return self._kinds is None or id(bucket.kind) in self._kinds
