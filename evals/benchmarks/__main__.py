@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         if given.name == "table":
-            return table.write(check=given.check)
+            return table.write_all(check=given.check)
         for name in _names(given.name):
             _run(name, _options(given, name))
     except Wrong as e:

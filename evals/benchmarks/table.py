@@ -1,4 +1,4 @@
-"""The README's table of targets, made from the committed results."""
+"""The READMEs' table of targets, made from the committed results."""
 
 import sys
 from collections.abc import Iterator
@@ -8,13 +8,18 @@ from evals.benchmarks import NAMES
 from evals.benchmarks.report import Report, Target, Wrong, shown
 
 HERE = Path(__file__).parent
-README = HERE / "README.md"
+READMES = (HERE / "README.md", HERE.parents[1] / "README.md")
 RESULTS = HERE / "results"
 BEGIN = "<!-- table: `python -m evals.benchmarks table` writes this from results/*.json, and a test compares it -->"
 END = "<!-- end of table -->"
 
 
-def write(check: bool = False, readme: Path = README, results: Path = RESULTS) -> int:
+def write_all(check: bool = False) -> int:
+    """`write` in each README that has the table."""
+    return max(write(check, readme) for readme in READMES)
+
+
+def write(check: bool, readme: Path, results: Path = RESULTS) -> int:
     """Put the table between the README's markers; with `check` only compare, and 1 when it is out of date."""
     before = readme.read_text(encoding="utf-8")
     if BEGIN not in before or END not in before:
