@@ -71,11 +71,14 @@ class Standings:
     def _due(self, groups: set[str], now: datetime) -> bool:
         if self._looked is None or groups != self._short.keys() or now < self._looked:
             return True
-        if now - self._looked >= LOOK_EVERY:
-            return True
+        since = now - self._looked
+        return since >= LOOK_EVERY or (since >= SOON and self._changed(groups))
+
+    def _changed(self, groups: set[str]) -> bool:
+        """Somebody came or went."""
         live = self._core.ledger.sessions
-        changed = any(s.resource_group in groups and s.id not in self._known for s in live.values())
-        return now - self._looked >= SOON and (changed or any(ident not in live for ident in self._known))
+        gone = any(ident not in live for ident in self._known)
+        return gone or any(s.resource_group in groups and s.id not in self._known for s in live.values())
 
     async def _learned(self, group: str) -> ShortFirst:
         short = ShortFirst()
@@ -100,12 +103,17 @@ class Standings:
             rows = await self._rows(SessionRow.ended >= self._looked - LOOK_EVERY)
             told = {row.id: row for row in rows}
         for ident in gone:
+            ran = ident in self._running
             self._running.discard(ident)
             short = self._short.get(self._known.pop(ident))
-            if short is not None and ident in told:
-                short.ended(ident, told[ident].ended.timestamp())
-            elif short is not None:
+            if short is None:
+                continue
+            if (row := told.get(ident)) is None:
                 short.forget(ident)
+                continue
+            if not ran:  # it began since
+                short.started(ident, row.started.timestamp())
+            short.ended(ident, row.ended.timestamp())
 
     def _follow(self, now: datetime) -> None:
         """Who is new, who has begun, who waits again."""
