@@ -153,7 +153,7 @@ def test_the_report_has_all_policies_of_a_cluster_that_nobody_has_heard_of(data:
     assert by_name["cluster99, SJF+EASY"][-1] == 1.0
     assert report.targets[0].value == by_name["cluster99, short_first"][-1]
     assert [t.what for t in report.targets] == [
-        "cluster99, completion / SJF+EASY that knows run times",
+        "cluster99, completion / SJF+EASY that knows run times; stopped sessions resume",
         "cluster99, gangs' wait / EASY's",
     ]
 
