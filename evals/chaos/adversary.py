@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import random
 import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
@@ -36,8 +36,9 @@ class Adversary:
         self._draw = random.Random(f"{self.seed}/adversary")
 
     async def rage(self, kills: int) -> None:
-        """At least so many SIGKILLs; each kind once before any comes by chance."""
-        first = self._draw.sample([*WORK], len(WORK))
+        """At least so many SIGKILLs; each kind once, and supervisors more often, before any comes by chance."""
+        first = [*WORK, "supervisor", "supervisor"]
+        self._draw.shuffle(first)
         while self.kills.total() < kills:
             await self._strike(first.pop() if first else self._draw.choices([*WORK], [*WORK.values()])[0])
 
@@ -58,24 +59,35 @@ class Adversary:
         self.kills[("server" if server else "agent") + when] += 1
 
     async def _until_work_was_done(self) -> None:
-        """Some requests more were answered by the server that runs now; then some moment soon after."""
+        """Some requests more were answered by the server that runs now; then the very moment in which it acknowledges
+        an operation, or some moment soon after."""
         await until(lambda: self.house.up)
         enough = self.load.told["answered"] + self._draw.randint(1, 60)
         await until(lambda: self.load.told["answered"] >= enough)
-        await asyncio.sleep(self._draw.uniform(0, 0.05))
+        if self._draw.random() < 0.5:
+            self.load.acknowledged.clear()
+            await self.load.acknowledged.wait()
+        else:
+            await asyncio.sleep(self._draw.uniform(0, 0.05))
 
     async def _while_starting(self, daemon: Daemon) -> None:
         enough = self._draw.uniform(0, START_COSTS)
         await until(lambda: daemon.cpu_seconds() >= enough or (daemon is self.house.server and self.house.up))
 
     async def _strike_supervisor(self) -> None:
-        await until(lambda: bool(self.house.supervisors()))
-        session, process = self._draw.choice(self.house.supervisors() or [("", psutil.Process(os.getpid()))])
-        if session:
-            self.struck.add(session)
+        """Of a command that has been launched, or of any work, as it comes."""
+        any_will_do = self._draw.random() < 0.3
+        await until(lambda: bool(self._supervisors(any_will_do)))
+        if found := self._supervisors(any_will_do):  # it may have ended between the two looks
+            record, process = self._draw.choice(found)
+            self.struck.add(record.name.split(".")[0])
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGKILL)
                 self.kills["supervisor"] += 1
+
+    def _supervisors(self, any_will_do: bool) -> list[tuple[Path, psutil.Process]]:
+        found = self.house.supervisors()
+        return [(record, process) for record, process in found if any_will_do or (record / "launched").exists()]
 
 
 async def until(true: Callable[[], bool]) -> None:

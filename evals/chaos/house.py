@@ -124,14 +124,14 @@ class House:
         file = self.runs / session
         return file.read_text().splitlines() if file.exists() else []
 
-    def supervisors(self) -> list[tuple[str, psutil.Process]]:
-        """Those that live, in order, each with the id of its session."""
+    def supervisors(self) -> list[tuple[Path, psutil.Process]]:
+        """Those that live, each with the record of its work, in order of the records' names."""
         found = []
         for process in psutil.process_iter():
             *words, record = _command(process)
             if SUPERVISOR in words and self._is_ours(record):
-                found.append((Path(record).name, process))
-        return [(name.split(".")[0], process) for name, process in sorted(found, key=lambda pair: pair[0])]
+                found.append((Path(record), process))
+        return sorted(found, key=lambda pair: pair[0].name)
 
     def leftovers(self) -> list[str]:
         """Living processes of the work here, and control groups that were made for it."""

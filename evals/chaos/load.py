@@ -61,6 +61,8 @@ class Load:
     def __init__(self, house: House, people: int, seed: int) -> None:
         self.house = house
         self.over = asyncio.Event()
+        self.acknowledged = asyncio.Event()
+        """Set whenever an operation was answered just now; whoever waits for it clears it before."""
         self.promises: list[Promise] = []
         self.seen: dict[int, Event] = {}
         """Events that somebody was shown, by number."""
@@ -117,6 +119,7 @@ class Load:
         async with Talk(self.house, self.told) as other:
             talks = [talk, other] if twice else [talk]
             outcomes = await asyncio.gather(*(t.until_answered(lambda c: c.execute(operation, key=key)) for t in talks))
+        self.acknowledged.set()
         self.told["asked twice"] += twice
         done = [outcome for outcome in outcomes if outcome.audit_id is not None]
         if any(outcome != done[0] for outcome in done):

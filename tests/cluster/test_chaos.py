@@ -18,7 +18,7 @@ NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 @pytest.mark.slow
 async def test_kill_9_at_random_points_under_load_loses_nothing_and_runs_nothing_twice(tmp_path: Path) -> None:
-    report = await storm(tmp_path / "cluster", kills=10, seed=SEED, agents=2, people=6)
+    report = await storm(tmp_path / "cluster", kills=12, seed=SEED, agents=2, people=6)
     assert report.wrong == [], f"with seed {SEED}"
     assert sum(report.kills.values()) >= 10
     assert report.kills.keys() == WORK.keys()
