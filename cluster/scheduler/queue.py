@@ -305,11 +305,12 @@ class Turns:
         return None
 
     def _line(self, user: str) -> _Line:
-        """All kinds together; one by one when few of them are open, so as not to look at all that are closed."""
+        """A user's kinds together; one by one when few of them are open, or when the line is everybody's, so as not to
+        look at all that are closed."""
         whole, kinds = self._lane.lines.by_name[user], self._kinds
         if kinds is None:
             return _Line(user, [whole], self._gone)
-        if len(kinds) * MANY > len(self._lane.kinds):
+        if self._lane.shared and len(kinds) * MANY > len(self._lane.kinds):
             return _Line(user, [whole], self._gone, kinds)
         mine = (kind.by_name.get(user) for kind in kinds.values())
         return _Line(user, [heads for heads in mine if heads], self._gone)
