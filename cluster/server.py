@@ -139,7 +139,9 @@ def _address(data: Path, told: Address | None, port: int) -> Address:
 
 def _listen(address: Address) -> socket.socket:
     """Bound and listening: whoever reads server.json may connect at once."""
-    listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    # said to be TCP, or asyncio would leave Nagle's algorithm on, which holds answers back for 40 ms
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((address.host, address.port))
