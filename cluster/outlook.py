@@ -105,7 +105,7 @@ class Outlook:
         key = (group, session.cpu, session.memory, session.gpu, session.gpu_model, session.accelerator, session.rack,
                session.node_count, session.user, session.project)  # fmt: skip
         if key not in self._never:
-            self._never[key] = feasible(self._board, replace(_request(session, ()), group=group))
+            self._never[key] = feasible(self._board, replace(_request(session), group=group))
         return self._never[key]
 
     @property
@@ -143,10 +143,9 @@ class Outlook:
             elif ident in board.running:
                 board.end(ident)
         elif session.state in WAITING:
-            request = _request(session, tuple(self._ledger.unmet(session)))
-            self._waits(replace(request, standing=self._standing(session)))
+            self._waits(_request(session, tuple(self._ledger.unmet(session)), self._standing(session)))
         elif (before := board.running.get(ident)) is None:
-            board.start(replace(_running(session), standing=self._standing(session)))
+            board.start(_running(session, self._standing(session)))
         else:
             self._runs(session, before)
 
@@ -230,7 +229,7 @@ def _kin(nodes: list[LiveNode]) -> Kin:
     return Kin(any(node.devices for node in nodes), lean)
 
 
-def _request(session: LiveSession, waiting_for: tuple[str, ...]) -> Request:
+def _request(session: LiveSession, waiting_for: tuple[str, ...] = (), standing: float = 0.0) -> Request:
     return Request(
         id=session.id,
         name=session.name,
@@ -250,10 +249,11 @@ def _request(session: LiveSession, waiting_for: tuple[str, ...]) -> Request:
         rack=cast(Literal["required", "preferred"] | None, session.rack),
         kind=session.accelerator,
         preemptible=session.preemptible,
+        standing=standing,
     )
 
 
-def _running(session: LiveSession) -> Running:
+def _running(session: LiveSession, standing: float) -> Running:
     stopping = session.state == SessionState.TERMINATING
     return Running(
         id=session.id,
@@ -268,6 +268,7 @@ def _running(session: LiveSession) -> Running:
         gpu_model=session.gpu_model,
         preemptible=session.preemptible,
         stopping=stopping,
+        standing=standing,
     )
 
 

@@ -173,10 +173,8 @@ class Reads:
             session = await self._session(user, ref)
             current = self._shown(session)
             start = self._why(session)[1] if session.state in WAITING else None
-        ahead = [] if session.state not in WAITING else [name for r in current.reasons for name in r.ahead]
-        return Explanation(
-            session=current, reasons=current.reasons, ahead=list(dict.fromkeys(ahead)), estimated_start=start
-        )
+        ahead = _ahead(current.reasons) if session.state in WAITING else []
+        return Explanation(session=current, reasons=current.reasons, ahead=ahead, estimated_start=start)
 
     async def estimate(self, user: User, ask: EstimateStart) -> StartEstimate:
         """When such a session would start, found by submitting it in a transaction that is taken back."""
@@ -200,8 +198,7 @@ class Reads:
         if places := decided.start.get(session.id):
             return StartEstimate(at=now, now=True, nodes=[p.node for p in places], resource_group=group)
         reasons, at = self._why(session)
-        ahead = dict.fromkeys(name for r in reasons for name in r.ahead)
-        return StartEstimate(at=at, resource_group=group, reasons=reasons, ahead=list(ahead))
+        return StartEstimate(at=at, resource_group=group, reasons=reasons, ahead=_ahead(reasons))
 
     async def logs(self, user: User, ref: str, tail: int | None, offset: int | None) -> LogPage:
         async with self._core.still():
@@ -380,6 +377,11 @@ class Reads:
             total = await db.scalar(select(func.count()).select_from(query.subquery())) or 0
             rows = (await db.scalars(query.limit(limit))).all()
         return Page(items=[_audit(r) for r in rows], total=total)
+
+
+def _ahead(reasons: Sequence[Reason]) -> list[str]:
+    """Who goes first, each once."""
+    return list(dict.fromkeys(name for reason in reasons for name in reason.ahead))
 
 
 def _asked_for(session: LiveSession, query: SessionQuery) -> bool:

@@ -20,6 +20,7 @@ from cluster.lifecycle import ENDED, WAITING, move
 from cluster.live import LiveNode, LiveSession, Rank
 from cluster.models import Effect, Reason, SessionResult, SessionState, User
 from cluster.scheduler import Plan
+from cluster.scheduler.shares import CORES_PER_DEVICE
 from cluster.scheduler.state import Placement
 from cluster.sentence import S, Sentence
 from cluster.storage.volumes import Volumes
@@ -27,8 +28,6 @@ from cluster.storage.volumes import Volumes
 if TYPE_CHECKING:
     from cluster.core import Core
 
-CORES_PER_DEVICE = 16.0
-"""In past use, this many cores count as one device."""
 NAMES = 5000
 """So many of the latest ended sessions are looked through for a name like the one asked for."""
 

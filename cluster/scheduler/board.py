@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import heappop, heappush
 
@@ -10,12 +10,30 @@ from cluster.scheduler.fleet import Fleet, Need, need_for, units
 from cluster.scheduler.fragmentation import USUAL, Asked
 from cluster.scheduler.holdings import Holdings
 from cluster.scheduler.parking import Parking
-from cluster.scheduler.queue import Amounts, Lane, checked, wish_of
+from cluster.scheduler.queue import Amounts, Bucket, Lane, checked, wish_of
 from cluster.scheduler.quota import Quotas
-from cluster.scheduler.room import Room
+from cluster.scheduler.room import Room, Spot
 from cluster.scheduler.selectors import Mood
 from cluster.scheduler.shares import Shares
 from cluster.scheduler.state import Group, Limit, NodeView, Request, Running, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A session that a pass starts, and where."""
+
+    request: Request
+    bucket: Bucket
+    spots: tuple[Spot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrays:
+    """Made together, and anew when a node comes, goes or changes in more than its measurements."""
+
+    fleet: Fleet
+    room: Room
+    holdings: Holdings
 
 
 class Board:
@@ -42,9 +60,7 @@ class Board:
         """What ranks with GPUs wait or run, by group."""
         self._limits: tuple[Mapping[str, Limit], Mapping[str, Limit], Mapping[str, str]] = ({}, {}, {})
         self._views: dict[str, NodeView] = {}
-        self._fleet: Fleet | None = None
-        self._room: Room | None = None
-        self._holdings: Holdings | None = None
+        self._made: _Arrays | None = None
         self._alarms: list[tuple[datetime, str]] = []
         self._undo: list[Callable[[], None]] | None = None
 
@@ -66,45 +82,38 @@ class Board:
 
     @property
     def fleet(self) -> Fleet:
-        if self._fleet is None:
-            self._rebuild()
-        assert self._fleet is not None
-        return self._fleet
+        return self._arrays.fleet
 
     @property
     def room(self) -> Room:
-        if self._room is None:
-            self._rebuild()
-        assert self._room is not None
-        return self._room
+        return self._arrays.room
 
     @property
     def holdings(self) -> Holdings:
-        if self._holdings is None:
-            self._rebuild()
-        assert self._holdings is not None
-        return self._holdings
+        return self._arrays.holdings
 
-    def _rebuild(self) -> None:
-        self._fleet = Fleet(self._views.values())
-        self._room = Room.of(self._fleet)
-        self._holdings = Holdings(self._fleet, self.running.values())
-        for group, shares in self.shares.items():
-            shares.measure(self._fleet, group)
+    @property
+    def _arrays(self) -> _Arrays:
+        if self._made is None:
+            fleet = Fleet(self._views.values())
+            self._made = _Arrays(fleet, Room.of(fleet), Holdings(fleet, self.running.values()))
+            for group, shares in self.shares.items():
+                shares.measure(fleet, group)
+        return self._made
 
     def _keep_free(self) -> None:
         """Write what is free into the views, before the arrays are made anew."""
-        if self._room is None or self._fleet is None:
+        if self._made is None:
             return
-        for i, view in enumerate(self._fleet.nodes):
+        for i, view in enumerate(self._made.fleet.nodes):
             if view.name in self._views:
-                self._views[view.name] = self._room.view(i, self._views[view.name])
-        self._fleet = self._room = self._holdings = None
+                self._views[view.name] = self._made.room.view(i, self._views[view.name])
+        self._made = None
 
     def set_node(self, view: NodeView) -> None:
         """A new node, or one that has changed; what is free there is what `view` says."""
         before = self._views.get(view.name)
-        if before is not None and self._fleet is not None and _static(before) == _static(view):
+        if before is not None and self._made is not None and _static(before) == _static(view):
             self._measured(view)
         else:
             self._keep_free()
@@ -223,8 +232,8 @@ class Board:
         self.quotas.charge(running.user, running.project, used)
         self.parking.taken(running.user, running.project)
         self._shares(running.group).runs(running, used)
-        if self._holdings is not None:
-            self._holdings.add(running)
+        if self._made is not None:
+            self._made.holdings.add(running)
         for need in _needs(running):
             self._count(running.group, need, 1)
 
@@ -234,8 +243,8 @@ class Board:
         self.quotas.charge(running.user, running.project, used, -1)
         self.parking.given(running.user, running.project)
         self._shares(running.group).runs(running, used, -1)
-        if self._holdings is not None:
-            self._holdings.remove(ident)
+        if self._made is not None:
+            self._made.holdings.remove(ident)
         for need in _needs(running):
             self._count(running.group, need, -1)
         return running
@@ -244,8 +253,8 @@ class Board:
         found = self.shares.get(group)
         if found is None:
             found = self.shares[group] = Shares()
-            if self._fleet is not None:
-                found.measure(self._fleet, group)
+            if self._made is not None:
+                found.measure(self._made.fleet, group)
         return found
 
     def shares_of(self, group: str) -> Shares:
@@ -259,6 +268,14 @@ class Board:
             if i is not None:
                 devices = {device: sign * units(share) for device, share in p.devices.items()}
                 self.room.shift(i, sign * units(p.cpu), sign * p.memory, devices)
+
+    def count_in(self, started: Started, sign: int = 1) -> None:
+        """What a pass decides, until it is taken back: room, quotas and shares are as if it had started; with `sign`
+        -1 it has not after all."""
+        bucket, need = started.bucket, started.bucket.wish.need
+        (self.room.take if sign > 0 else self.room.give)(need, started.spots)
+        self.quotas.charge(bucket.user, bucket.project, bucket.amounts, sign)
+        self.shares_of(need.group).charge(bucket.user, bucket.amounts, sign)
 
     # ── rules ────────────────────────────────────────────────────────────────────────────────────
 
@@ -309,29 +326,14 @@ class Board:
     @contextmanager
     def trial(self) -> Iterator[None]:
         """What is changed inside is taken back at the end."""
-        outermost, mark = self._undo is None, self.mark()
+        outer, self._undo = self._undo, []
         try:
             yield
         finally:
-            self.take_back(mark)
-            if outermost:
-                self.keep()
-
-    def mark(self) -> int:
-        """From here on changes are remembered; give the mark to `take_back`."""
-        self._undo = [] if self._undo is None else self._undo
-        return len(self._undo)
-
-    def take_back(self, mark: int) -> None:
-        """Undo everything since the mark."""
-        undos, self._undo = self._undo or [], None
-        for undo in reversed(undos[mark:]):
-            undo()
-        self._undo = undos[:mark]
-
-    def keep(self) -> None:
-        """All changes stay; none is remembered any more."""
-        self._undo = None
+            undos, self._undo = self._undo, None
+            for undo in reversed(undos):
+                undo()
+            self._undo = outer
 
 
 def held_by(running: Running) -> Amounts:

@@ -4,20 +4,17 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from cluster.models import Reason
 from cluster.scheduler import reasons
-from cluster.scheduler.board import Board
+from cluster.scheduler.board import Board, Started
 from cluster.scheduler.feasible import impossible
 from cluster.scheduler.future import Ending, Future
 from cluster.scheduler.place import Wish, place
 from cluster.scheduler.queue import Bucket, Turns
+from cluster.scheduler.quota import Over
 from cluster.scheduler.selectors import selector
 from cluster.scheduler.state import Group, Request, Running
-
-if TYPE_CHECKING:
-    from cluster.scheduler.plan import Started
 
 ESTIMATES = 200
 """So many waiting sessions of a group, from the front, get an estimated start."""
@@ -43,7 +40,7 @@ def share_of(board: Board, group: Group, now: float) -> Callable[[str], float]:
 
 
 def future_of(
-    board: Board, group: str, now: float, started: Sequence["Started"], leaving: Collection[str] = ()
+    board: Board, group: str, now: float, started: Sequence[Started], leaving: Collection[str] = ()
 ) -> Future:
     """The group's room from now on (s since the epoch), `started` being in it and `leaving` about to be stopped."""
     more = [
@@ -54,7 +51,7 @@ def future_of(
     return Future(now, board.room.copy(), board.holdings, group, more, leaving)
 
 
-def held_ids(board: Board, started: Sequence["Started"], over: Sequence[Bucket]) -> frozenset[str]:
+def held_ids(board: Board, started: Sequence[Started], over: Sequence[Bucket]) -> frozenset[str]:
     """Ids of those that wait for another session or for their quota, when `started` have started."""
     found: set[str] = set(board.dependent)
     possible: dict[Wish, bool] = {}
@@ -76,7 +73,7 @@ def held_ids(board: Board, started: Sequence["Started"], over: Sequence[Bucket])
     return frozenset(found)
 
 
-def explain(board: Board, now: datetime, started: Sequence["Started"]) -> Waiting:
+def explain(board: Board, now: datetime, started: Sequence[Started]) -> Waiting:
     """Everything about everybody that waits."""
     found = Waiting()
     for request in board.strangers.values():
@@ -99,24 +96,17 @@ def _nowhere(board: Board, wish: Wish, request: Request) -> tuple[Reason, ...]:
 
 
 @contextmanager
-def _done(board: Board, started: Sequence["Started"]) -> Iterator[dict[int, int]]:
+def _done(board: Board, started: Sequence[Started]) -> Iterator[dict[int, int]]:
     """The board as it will be when `started` have started; how many of each bucket have."""
     gone: dict[int, int] = {}
     try:
         for each in started:
-            _charge(board, each, 1)
+            board.count_in(each)
             gone[id(each.bucket)] = gone.get(id(each.bucket), 0) + 1
         yield gone
     finally:
         for each in started:
-            _charge(board, each, -1)
-
-
-def _charge(board: Board, each: "Started", sign: int) -> None:
-    bucket = each.bucket
-    (board.room.take if sign > 0 else board.room.give)(bucket.wish.need, each.spots)
-    board.quotas.charge(bucket.user, bucket.project, bucket.amounts, sign)
-    board.shares_of(bucket.wish.need.group).charge(bucket.user, bucket.amounts, sign)
+            board.count_in(each, -1)
 
 
 class _Lane:
@@ -127,7 +117,7 @@ class _Lane:
         board: Board,
         name: str,
         now: datetime,
-        started: Sequence["Started"],
+        started: Sequence[Started],
         gone: dict[int, int],
         found: Waiting,
     ) -> None:
@@ -137,6 +127,7 @@ class _Lane:
         self.shares = board.shares_of(name)
         self._short: dict[Wish, tuple[Reason, ...]] = {}
         self._never: dict[Wish, tuple[Reason, ...]] = {}
+        self._holders: dict[tuple[str, str], list[str]] = {}
         self.names: list[str] = []
         self.line: list[tuple[Request, Wish]] = []
 
@@ -163,9 +154,7 @@ class _Lane:
             self.found.wait[request.id] = never
             return False
         if over := self.board.quotas.over(bucket.user, bucket.project, bucket.amounts):
-            holders: list[Running | Request] = [*self.board.running.values()]
-            holders += [each.request for each in self.started]
-            self.found.hold[request.id] = tuple(reasons.over_quota(each, holders) for each in over)
+            self.found.hold[request.id] = tuple(reasons.over_quota(each, self._held_by(each)) for each in over)
             return False
         short = self._why(bucket.wish)
         if self.names:
@@ -175,6 +164,16 @@ class _Lane:
         self.names.append(request.name)
         self.line.append((request, bucket.wish))
         return True
+
+    def _held_by(self, over: Over) -> list[str]:
+        """Names of the owner's sessions that run or start now."""
+        key = over.scope, over.owner
+        if key not in self._holders:
+            holding: list[Running | Request] = [*self.board.running.values()]
+            holding += [each.request for each in self.started]
+            mine = (each for each in holding if (each.user if over.scope == "user" else each.project) == over.owner)
+            self._holders[key] = [each.name for each in mine]
+        return self._holders[key]
 
     def _could_never(self, wish: Wish, request: Request) -> tuple[Reason, ...]:
         if wish not in self._never:

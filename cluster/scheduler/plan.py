@@ -1,25 +1,14 @@
 """What a pass decided. Who waits and why is worked out when somebody asks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 from cluster.models import Reason
-from cluster.scheduler.board import Board
+from cluster.scheduler.board import Board, Started
 from cluster.scheduler.explain import Waiting, explain, held_ids
 from cluster.scheduler.queue import Bucket
-from cluster.scheduler.room import Spot
-from cluster.scheduler.state import Placement, Request
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A session that starts, and where."""
-
-    request: Request
-    bucket: Bucket
-    spots: tuple[Spot, ...]
+from cluster.scheduler.state import Placement
 
 
 class Plan:

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from cluster.models import Reason
 from cluster.scheduler import explain, preempt
-from cluster.scheduler.board import Board
+from cluster.scheduler.board import Board, Started
 from cluster.scheduler.place import Reserved, Wish, place
-from cluster.scheduler.plan import Plan, Started
+from cluster.scheduler.plan import Plan
 from cluster.scheduler.queue import Bucket, Key, Kind, Lane, Turns
 from cluster.scheduler.room import Spot
 from cluster.scheduler.selectors import Mood, Selector, selector
@@ -67,7 +67,7 @@ class _Pass:
                 self._decide(*found)
         finally:
             for each in self.started:
-                self._charge(each, -1)
+                board.count_in(each, -1)
         for lane, bucket in self.over:
             board.parking.look(lane, bucket)
         return Plan(board, self.now, tuple(self.started), self.preempt, tuple(bucket for _, bucket in self.over))
@@ -108,19 +108,12 @@ class _Pass:
 
     def _begin(self, lane: _Lane, bucket: Bucket, request: Request, spots: tuple[Spot, ...], late: bool) -> None:
         each = Started(request, bucket, spots)
-        self._charge(each, 1)
+        self.board.count_in(each)
         if late and lane.reserved is not None:
             lane.reserved.take(bucket.wish.need, spots)
         lane.mood.last = spots[-1].node
         self.started.append(each)
         lane.turns.go_on()
-
-    def _charge(self, each: Started, sign: int) -> None:
-        """The session starts; with `sign` -1 it has not after all."""
-        bucket, room = each.bucket, self.board.room
-        (room.take if sign > 0 else room.give)(bucket.wish.need, each.spots)
-        self.board.quotas.charge(bucket.user, bucket.project, bucket.amounts, sign)
-        self.board.shares_of(bucket.wish.need.group).charge(bucket.user, bucket.amounts, sign)
 
     # ── nobody passes the first that waits ───────────────────────────────────────────────────────
 

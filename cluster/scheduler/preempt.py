@@ -118,7 +118,7 @@ def for_quota(
     board: Board, head: Request, over: list[Over], leaving: Collection[str], now: datetime
 ) -> dict[str, Reason]:
     """Sessions to stop so that `head` gets what others of its cohort have borrowed of its own quota."""
-    if not all(each.lent for each in over):
+    if not all(each.lent for each in over) or not _may_claim(board, head, now):
         return {}
     short = dict.fromkeys(RESOURCES, 0) | {each.resource: each.used + each.asked - each.cap for each in over}
     cohort = board.quotas.cohort(head.project)
@@ -138,10 +138,10 @@ def for_quota(
 def _borrowers(board: Board, head: Request, going: Collection[str], now: datetime) -> list[Running]:
     """What projects of `head`'s cohort run beyond their own quotas, the cheapest to stop first, when those that are
     `going` have gone; none when `head` would borrow itself."""
+    if not _may_claim(board, head, now):
+        return []
     quotas = board.quotas
     cohort = quotas.cohort(head.project)
-    if cohort is None or now - head.submitted < PATIENCE or quotas.borrows(head.project, amounts(head)):
-        return []
     soft = [
         r
         for r in board.running.values()
@@ -160,6 +160,13 @@ def _borrowers(board: Board, head: Request, going: Collection[str], now: datetim
         for running in [*gone, *found]:
             quotas.charge(running.user, running.project, held_by(running))
     return found
+
+
+def _may_claim(board: Board, head: Request, now: datetime) -> bool:
+    """It wants what is its project's own of a cohort's, and has waited long enough."""
+    quotas = board.quotas
+    shared = quotas.cohort(head.project) is not None
+    return shared and now - head.submitted >= PATIENCE and not quotas.borrows(head.project, amounts(head))
 
 
 def _less(short: dict[str, int], running: Running) -> None:

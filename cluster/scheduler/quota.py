@@ -1,6 +1,6 @@
 """What users and projects hold against what they may hold, kept up to date change by change."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.scheduler.fleet import units
@@ -117,13 +117,11 @@ class Quotas:
         """The quotas that one more session of so much would exceed; empty when it may start."""
         mine, ours = self._users.get(user), self._projects.get(project)
         found: list[Over] = []
-        if mine is not None and _full(mine.caps, mine.used, amounts):
+        if mine is not None:
             found += [Over("user", user, *row) for row in _above(mine.caps, mine.used, amounts)]
         if ours is None or not ours.limited:
             return found
         if ours.cohort is None:
-            if not _full(ours.caps, ours.used, amounts):
-                return found
             return found + [Over("project", project, *row) for row in _above(ours.caps, ours.used, amounts)]
         return found + self._over_cohort(project, ours, amounts)
 
@@ -133,7 +131,7 @@ class Quotas:
         if scope == "cohort":
             cohort = self._cohorts.get(name)
             return cohort is not None and _full([cap or None for cap in cohort.caps], cohort.used, amounts)
-        account = (self._users if scope == "user" else self._projects).get(name)
+        account = self._account(scope, name)
         if account is None:
             return False
         return _full(account.caps if account.cohort is None else account.most, account.used, amounts)
@@ -161,10 +159,9 @@ class Quotas:
 
     def _most(self, ours: _Account) -> Caps:
         """What a project of a cohort could hold at most: its own, and what it may borrow of what there is."""
-        cohort = self._cohorts[ours.cohort or ""]
+        rows = zip(ours.caps, ours.most, self._cohorts[ours.cohort or ""].caps, strict=True)
         return tuple(
-            None if cap is None else min(cohort.caps[i], cohort.caps[i] if more is None else cap + more)
-            for i, (cap, more) in enumerate(zip(ours.caps, ours.borrow, strict=True))
+            None if cap is None else min(shared if most is None else most, shared) for cap, most, shared in rows
         )
 
     def borrows(self, project: str, amounts: Amounts = (0, 0, 0)) -> bool:
@@ -178,8 +175,11 @@ class Quotas:
 
     def limited(self, scope: str, owner: str) -> bool:
         """There is a quota of that user or project."""
-        account = (self._users if scope == "user" else self._projects).get(owner)
+        account = self._account(scope, owner)
         return account is not None and account.limited
+
+    def _account(self, scope: str, name: str) -> _Account | None:
+        return (self._users if scope == "user" else self._projects).get(name)
 
     def cohort(self, project: str) -> str | None:
         ours = self._projects.get(project)
@@ -187,7 +187,7 @@ class Quotas:
 
 
 def _full(caps: Sequence[int | None], used: Sequence[int], amounts: Amounts) -> bool:
-    """Whether `_above` finds anything."""
+    """Whether so much more is above one of the limits."""
     for i, cap in enumerate(caps):
         if cap is not None:
             more = amounts[i] if i < len(amounts) else 1
@@ -196,8 +196,10 @@ def _full(caps: Sequence[int | None], used: Sequence[int], amounts: Amounts) -> 
     return False
 
 
-def _above(caps: Caps, used: Iterable[int], amounts: Amounts) -> list[tuple[str, int, int, int]]:
+def _above(caps: Caps, used: Sequence[int], amounts: Amounts) -> list[tuple[str, int, int, int]]:
     """(resource, limit, used, asked) of each limited resource that the session asks for and finds used up."""
+    if not _full(caps, used, amounts):  # mostly; then no list is worth making
+        return []
     rows = zip(RESOURCES, caps, used, (*amounts, 1), strict=True)
     return [(name, cap, held, more) for name, cap, held, more in rows if cap is not None and 0 < more > cap - held]
 

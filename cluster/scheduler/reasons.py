@@ -141,9 +141,8 @@ _ABOVE: dict[tuple[str, str], Sentence] = {
 }
 
 
-def over_quota(over: Over, running: Iterable[Running | Request]) -> Reason:
-    """Not now: too much is held already, by some of those that run or start now."""
-    holders = [r.name for r in running if (r.user if over.scope == "user" else r.project) == over.owner]
+def over_quota(over: Over, holders: Sequence[str]) -> Reason:
+    """Not now: too much is held already, by `holders`."""
     asked, left = told(over.resource, over.asked), told(over.resource, max(over.cap - over.used, 0))
     params = {
         "owner": over.owner,
@@ -157,7 +156,7 @@ def over_quota(over: Over, running: Iterable[Running | Request]) -> Reason:
         params["cohort"] = over.cohort
     message = message.model_copy(update={"params": params})
     return Reason(
-        code="quota", message=message, resource=over.resource, asked=asked, available=left, ahead=holders[:20]
+        code="quota", message=message, resource=over.resource, asked=asked, available=left, ahead=list(holders[:20])
     )
 
 

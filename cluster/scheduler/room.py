@@ -44,12 +44,12 @@ class Room:
         self._tables: dict[tuple[Need, str], Table] = {}
 
     @classmethod
-    def of(cls, fleet: Fleet, views: Iterable[NodeView] | None = None) -> "Room":
-        """As the views say (the fleet's own when left out), in the fleet's order."""
-        nodes = fleet.nodes if views is None else tuple(views)
+    def of(cls, fleet: Fleet) -> "Room":
+        """As the fleet's views say."""
+        nodes = fleet.nodes
         devices = np.zeros((len(nodes), fleet.width), np.int32)
         for i, node in enumerate(nodes):
-            devices[i, : len(node.devices)] = [min(UNIT, max(0, units(share))) for share in node.devices]
+            devices[i, : len(node.devices)] = _free(node)
         cpu = np.array([units(node.cpu_free) for node in nodes], np.int64)
         return cls(fleet, cpu, np.array([node.memory_free for node in nodes], np.int64), devices)
 
@@ -66,9 +66,6 @@ class Room:
         elif need.share:
             found &= self.whole[nodes] >= need.whole
         return found
-
-    def fits_on(self, i: int, need: Need) -> bool:
-        return bool(self.fits(need, np.array([i]))[0])
 
     def hopeless(self, need: Need, most: tuple[int, int, int, int]) -> bool:
         """No node has as much of one thing as `need` asks; `most` is from `maxima`."""
@@ -147,7 +144,7 @@ class Room:
     def set(self, i: int, view: NodeView) -> None:
         """What is free on node `i` is what `view` says."""
         self.cpu[i], self.memory[i] = units(view.cpu_free), view.memory_free
-        self.devices[i, : len(view.devices)] = [min(UNIT, max(0, units(share))) for share in view.devices]
+        self.devices[i, : len(view.devices)] = _free(view)
         self._count(i)
         self.log.append(i)
 
@@ -177,6 +174,11 @@ class Room:
         if len(self.log) > 4 * len(self.fleet) + 1024:
             self.log.clear()
             self._tables.clear()
+
+
+def _free(view: NodeView) -> list[int]:
+    """What is free of each device, in units."""
+    return [min(UNIT, max(0, units(share))) for share in view.devices]
 
 
 def pick(free: Sequence[int], need: Need) -> tuple[int, ...]:

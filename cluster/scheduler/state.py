@@ -5,7 +5,7 @@ Units as in `cluster.models`; amounts in a `Request` are totals over `node_count
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 
@@ -90,6 +90,25 @@ class Running:
     """It is being stopped already."""
     standing: float = 0.0
     """Under short_first: where it would stand if it waited."""
+
+    @classmethod
+    def of(cls, request: Request, placements: tuple[Placement, ...], started: datetime) -> "Running":
+        """`request`, which starts there then."""
+        limit = request.time_limit
+        return cls(
+            id=request.id,
+            name=request.name,
+            user=request.user,
+            project=request.project,
+            group=request.group,
+            placements=placements,
+            started=started,
+            priority=request.priority,
+            ends_by=started + timedelta(seconds=limit) if limit else None,
+            gpu_model=request.gpu_model,
+            preemptible=request.preemptible,
+            standing=request.standing,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,7 +200,7 @@ class Replay:
         run.works_from = now + (RESUMING if run.attempt else 0.0)
         heappush(self._due, (run.works_from + run.left, name, run.attempt))
         self.learner.started(name, now)
-        self.board.start(_running(self.board.pending[name], placements, now))
+        self.board.start(Running.of(self.board.pending[name], placements, _moment(now)))
 
     def _stop(self, now: float, name: str) -> None:
         run, running = self.runs[name], self.board.running[name]
@@ -239,20 +239,6 @@ def _request(job: Job, stoppable: float) -> Request:
         gpu=nodes * -(-job.gpus // nodes),
         node_count=nodes,
         preemptible=int((job.number + 1) * stoppable) > int(job.number * stoppable),
-    )
-
-
-def _running(request: Request, placements: tuple[Placement, ...], now: float) -> Running:
-    return Running(
-        id=request.id,
-        name=request.name,
-        user=request.user,
-        project=request.project,
-        group=request.group,
-        placements=placements,
-        started=_moment(now),
-        preemptible=request.preemptible,
-        standing=request.standing,
     )
 
 

@@ -12,9 +12,9 @@ from datetime import timedelta
 import numpy as np
 
 from cluster.scheduler import SELECTORS, Board, plan
-from cluster.scheduler.state import Group, Request
+from cluster.scheduler.state import Group, Request, Running
 from evals.benchmarks.report import Broken, Figure, Options, Report, Series, Target
-from evals.benchmarks.synthetic import CPU, GPUS, GROUP, MEMORY, START, Draw, node, running_of, snapshot
+from evals.benchmarks.synthetic import CPU, GPUS, GROUP, MEMORY, START, Draw, node, snapshot
 
 TARGET = 20_000.0
 KNOWN = "full rescan 3k, class table 46-109k, Backend.AI's provisioner 4-7"
@@ -110,7 +110,7 @@ def _one_by_one(size: Size, selector: str, requests: list[Request]) -> float:
     began = time.thread_time()
     for request in some:
         board.submit(request)
-        board.start(running_of(request, plan(board, now).start[request.id], now))
+        board.start(Running.of(request, plan(board, now).start[request.id], now))
     return len(some) / (time.thread_time() - began)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from cluster.scheduler import Board, plan
 from cluster.scheduler.room import Room
-from cluster.scheduler.state import Group, Request
+from cluster.scheduler.state import Group, Request, Running
 from evals.benchmarks.report import Cell, Figure, Options, Report, Series, Target
-from evals.benchmarks.synthetic import GPUS, GROUP, START, Draw, node, running_of, snapshot
+from evals.benchmarks.synthetic import GPUS, GROUP, START, Draw, node, snapshot
 
 TARGET = 50.0
 """ms."""
@@ -130,7 +130,7 @@ def _pass(board: Board, second: int, ends: list[str], comes: list[Request]) -> t
     start = plan(board, now).start
     decided = time.perf_counter()
     for ident, placements in start.items():
-        board.start(running_of(board.pending[ident], placements, now))
+        board.start(Running.of(board.pending[ident], placements, now))
     own = time.thread_time() - cpu
     return 1000 * (time.perf_counter() - began), 1000 * own, 1000 * (decided - told), len(start)
 

@@ -123,20 +123,3 @@ def snapshot(group: Group, nodes: list[NodeView], pending: list[Request], runnin
         project_limits={f"p{p}": Limit(gpu=len(nodes) * GPUS / 4) for p in range(PROJECTS)},
         past_use={f"u{u}": 1000.0 * u for u in range(USERS)},
     )
-
-
-def running_of(request: Request, placements: tuple[Placement, ...], now: datetime) -> Running:
-    """`request`, started at `now`."""
-    ends = now + timedelta(seconds=request.time_limit) if request.time_limit else None
-    return Running(
-        id=request.id,
-        name=request.name,
-        user=request.user,
-        project=request.project,
-        group=request.group,
-        placements=placements,
-        started=now,
-        priority=request.priority,
-        ends_by=ends,
-        gpu_model=request.gpu_model,
-    )
