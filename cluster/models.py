@@ -264,16 +264,21 @@ class Explanation(Model):
     """None when it cannot be told (unknown run times) or never."""
 
 
-class EstimateStart(Model):
-    """POST /v1/estimates: a session that is not submitted. As in `StartSession`."""
+class SessionSize(Model):
+    """What a session asks of the nodes."""
 
     cpu: float | None = Field(default=None, gt=0, le=1_000_000)
+    """Totals over all nodes. Left out: one core a node, and memory in step with the cores."""
     memory: int | None = Field(default=None, gt=0, le=2**60)
     gpu: float | None = Field(default=None, ge=0, le=100_000)
     gpu_model: str | None = None
     node_count: int = Field(default=1, ge=1, le=10_000)
     resource_group: str | None = None
     time_limit: float | None = Field(default=None, gt=0)
+
+
+class EstimateStart(SessionSize):
+    """POST /v1/estimates: a session that is not submitted."""
 
 
 class StartEstimate(Model):
@@ -339,25 +344,17 @@ class Names(Model):
 # ── what can be done (every W and D): POST /v1/operations ────────────────────────────────────────
 
 
-class StartSession(Model):
+class StartSession(SessionSize):
     op: Literal["start_session"] = "start_session"
     image: str | None = None
     name: str | None = None
     """Made from the command or image when left out; a live session of the same user may not have it."""
     type: SessionType = SessionType.INTERACTIVE
     command: str | None = None
-    cpu: float | None = Field(default=None, gt=0, le=1_000_000)
-    """Totals over all nodes. Left out: one core a node, and memory in step with the cores."""
-    memory: int | None = Field(default=None, gt=0, le=2**60)
-    gpu: float | None = Field(default=None, ge=0, le=100_000)
-    gpu_model: str | None = None
-    node_count: int = Field(default=1, ge=1, le=10_000)
-    resource_group: str | None = None
     project: str | None = None
     mounts: list[str] = []
     env: dict[str, str] = {}
     priority: int = Field(default=10, ge=0, le=100)
-    time_limit: float | None = Field(default=None, gt=0)
     depends_on: list[str] = []
     start_at: datetime | None = None
     rack: Literal["required", "preferred"] | None = None

@@ -2,8 +2,21 @@
 
 from collections.abc import Mapping
 
+from pydantic import model_validator
+
 from cluster.units import format_size, parse_size
+from tools.base import Arguments
 from tools.linking.numbers import number
+
+
+class InTotal(Arguments):
+    """Base of arguments in which amounts may be said per node."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _totals(cls, raw: object) -> object:
+        return fold(raw)
+
 
 PER_NODE = ("cpu", "memory", "gpu")
 

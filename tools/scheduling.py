@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, JsonValue
 
 from cluster.models import EstimateStart, Operation, Outcome, S, Sentence, SetSchedulingPolicy, StartEstimate
 from cluster.units import parse_size
 from tools.base import Arguments, Context, OperationTool, ReadingTool, Result, Risk
 from tools.kinds import Amount, GpuModel, GroupName, Size
 from tools.outcome import refusal
-from tools.per_node import fold
+from tools.per_node import InTotal
 from tools.show import facts, listed, moment, told
 from tools.views import Cell
 
 
-class EstimateStartArguments(Arguments):
+class EstimateStartArguments(InTotal):
     cpu: Amount | None = Field(None, description="Cores, over all nodes.")
     memory: Size | None = Field(None, description='Over all nodes: "64g", "512m".')
     gpu: Amount | None = Field(None, description="Devices over all nodes; may be a fraction of one.")
@@ -25,11 +25,6 @@ class EstimateStartArguments(Arguments):
     gpu_model: GpuModel | None = None
     node_count: int | None = Field(None, ge=1, le=10_000)
     resource_group: GroupName | None = Field(None, description="Queue, partition or pool.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _totals(cls, raw: object) -> object:
-        return fold(raw)
 
 
 class EstimateStartTool(ReadingTool[EstimateStartArguments]):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cluster.models import Operation, Outcome, Resources, S, Sentence, SessionType, StartSession, TerminateSessions
 from cluster.units import parse_duration, parse_size
@@ -25,11 +25,11 @@ from tools.kinds import (
     Text,
     When,
 )
-from tools.per_node import fold
+from tools.per_node import InTotal
 from tools.show import WAITING, amounts, listed, nodes_of, plural, state_word
 
 
-class StartSessionArguments(Arguments):
+class StartSessionArguments(InTotal):
     image: ImageName | None = Field(None, description="A container image; left out for a plain command on a node.")
     name: NewName | None = None
     type: SessionKind | None = Field(None, description="interactive when left out; batch for a command that ends.")
@@ -50,11 +50,6 @@ class StartSessionArguments(Arguments):
     time_limit: Duration | None = Field(None, description='"90m", "12h", "3d"')
     depends_on: list[SessionName] | None = Field(None, description="Starts when these have ended well.")
     start_at: When | None = Field(None, description="ISO 8601, or as said: tomorrow 09:00, +30m.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _totals(cls, raw: object) -> object:
-        return fold(raw)
 
 
 class StartSessionTool(OperationTool[StartSessionArguments]):
