@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
@@ -72,3 +73,12 @@ def end_all(runner: Runner) -> None:
         if item.record.supervisor and processes.alive(item.record.supervisor) and not item.ended:
             runner.stop(StopOrder(id=item.id, grace=0))
     until(lambda: idle(runner))
+
+
+def files(root: Path, content: dict[str, str]) -> Path:
+    """These files with this text below `root`: a made-up part of a machine."""
+    for name, text in content.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root

@@ -7,17 +7,10 @@ import pytest
 
 from cluster.agents import accelerators
 from cluster.agents.accelerators import Accelerators, atom, gaudi, reading, rngd, rocm, visible
+from cluster.agents.byhand import files
 from cluster.models import Device, NodeInfo, Resources
 
 GIB = 1 << 30
-
-
-def files(root: Path, content: dict[str, str]) -> Path:
-    for name, text in content.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 def tool(directory: Path, name: str, prints: str, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> None:

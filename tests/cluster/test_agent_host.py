@@ -8,18 +8,11 @@ import pytest
 
 from cluster.agents import choice, discover, isolation
 from cluster.agents.accelerators import Accelerators, cuda
+from cluster.agents.byhand import files
 from cluster.agents.cgroups import Cgroups1, Cgroups2
 from cluster.agents.samples import Holding, Sampler
 
 GIB = 1 << 30
-
-
-def files(root: Path, content: dict[str, str]) -> Path:
-    for name, text in content.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
 
 
 @pytest.mark.parametrize(
