@@ -88,7 +88,7 @@ class Agency:
             self._register(tx, info, group)
             return lambda: None
 
-        known = (await self._core.people()).groups
+        known = (await self._core.fresh_directory()).groups
         writer = self._core.writer
         await (writer.together(AGENT, joins) if group in known else writer.alone(AGENT, joins))
 

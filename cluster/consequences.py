@@ -86,11 +86,11 @@ def _place(p: Placement) -> str:
     return p.node + devices
 
 
-def others(before: Before, after: Plan, people: People, mine: str | None) -> list[Effect]:
+def others(before: Before, after: Plan, people: People, mine: Collection[str]) -> list[Effect]:
     """Who starts, or doesn't, because of it; and who waits longer or less."""
     touched: dict[str, Effect] = {}
     for ident in after.start:
-        if ident not in before.start and ident != mine:
+        if ident not in before.start and ident not in mine:
             where = ", ".join(p.node for p in after.start[ident])
             text = S("{name}, which waits, starts now on {where}.", name=people.name(ident), where=where)
             touched[ident] = people.effect("sooner", ident, text)
@@ -101,11 +101,11 @@ def others(before: Before, after: Plan, people: People, mine: str | None) -> lis
     return _told({**_estimates(before, after, people, mine), **touched}, people)
 
 
-def _estimates(before: Before, after: Plan, people: People, mine: str | None) -> dict[str, Effect]:
+def _estimates(before: Before, after: Plan, people: People, mine: Collection[str]) -> dict[str, Effect]:
     touched: dict[str, Effect] = {}
     for ident, then in before.estimated.items():
         now = after.estimated.get(ident)
-        if now is None or ident == mine or abs((now - then).total_seconds()) < 60:
+        if now is None or ident in mine or abs((now - then).total_seconds()) < 60:
             continue
         name, by = people.name(ident), human_duration(abs((now - then).total_seconds()))
         if now > then:

@@ -38,6 +38,8 @@ from cluster.errors import ClusterError, NotAuthenticated, NotFound
 from cluster.execution import Execution
 from cluster.house import House
 from cluster.idents import Idents
+from cluster.journal import Journal
+from cluster.keeper import Keeper
 from cluster.ledger import Ledger
 from cluster.lifecycle import WAITING
 from cluster.live import LiveSession
@@ -48,7 +50,9 @@ from cluster.reads import Reads
 from cluster.scheduler import Plan
 from cluster.sentence import S
 from cluster.standing import Standings
+from cluster.storage.reads import Folders
 from cluster.storage.volumes import Volumes
+from cluster.tenancy.reads import People
 from cluster.transaction import Transaction
 from cluster.writer import Writer
 
@@ -93,6 +97,10 @@ class Core:
         self.agents = Agency(self)
         self.house = House(self)
         self.reads = Reads(self)
+        self.people = People(self)
+        self.folders = Folders(self)
+        self.journal = Journal(self)
+        self.keepers: list[Keeper] = []
         self._standings = Standings(self)
         self._execution = Execution(self)
 
@@ -107,10 +115,14 @@ class Core:
                 found = list(await db.scalars(select(FolderRow)))
             await asyncio.to_thread(folders.reconcile, found, core.volumes)
         core.agents.fresh_grace()
+        for keeper in core.keepers:
+            await keeper.load()
         return core
 
     async def close(self) -> None:
         """Finish what is being written, and close the database."""
+        for keeper in self.keepers:
+            await keeper.close()
         await self.writer.rest()
         await self.save()
         await self.db.close()
@@ -144,7 +156,7 @@ class Core:
             await self.refresh()
             yield self.ledger
 
-    async def people(self) -> Directory:
+    async def fresh_directory(self) -> Directory:
         """The directory, up to date."""
         if self.db.touched:
             async with self.still():
@@ -169,7 +181,7 @@ class Core:
 
     async def user(self, name: str) -> User:
         """An active one. Raises `NotFound`."""
-        user = (await self.people()).users.get(name)
+        user = (await self.fresh_directory()).users.get(name)
         if user is None or not user.active:
             raise NotFound(S("There is no user {name}.", name=name))
         return user
@@ -178,12 +190,12 @@ class Core:
         """A new token of a user's ("" for the agents'); only its hash is kept."""
         token = secrets.token_urlsafe(24)
         async with self.db.write() as db:
-            db.add(TokenRow(digest=_hashed(token), owner=owner))
+            db.add(TokenRow(id=_hashed(token), owner=owner))
         return token
 
     async def owner_of(self, token: str) -> str:
         """Whose the token is; "" for the agents'. Raises `NotAuthenticated`."""
-        owner = (await self.people()).owners.get(_hashed(token))
+        owner = (await self.fresh_directory()).owners.get(_hashed(token))
         if owner is None:
             raise NotAuthenticated(S("This token is not known here; log in again or restart `helmsman`."))
         return owner
@@ -213,7 +225,19 @@ class Core:
 
         await self._standings.look()
         changed = await self.writer.together(SYSTEM, looks, plans=True)
+        for keeper in self.keepers:
+            changed = await self._kept(keeper) or changed
         return await self.house.clear() or changed
+
+    async def _kept(self, keeper: Keeper) -> bool:
+        """A step of one; the others go on when it fails."""
+        try:
+            return await keeper.step()
+        except ClusterError as e:
+            log.error("keeper failed", keeper=type(keeper).__name__, why=str(e))
+        except Exception:
+            log.exception("keeper failed", keeper=type(keeper).__name__)  # a bug; the cluster must go on
+        return False
 
     def shown(self, session: LiveSession, decided: Plan) -> Session:
         """A live session for people, with the reasons of the plan `decided` if it waits and not too many do."""

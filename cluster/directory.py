@@ -46,7 +46,7 @@ class Directory:
             cohorts={row.name: row.cohort for row in projects if row.cohort},
             groups={row.name: row for row in groups},
             quotas={(row.scope, row.name): row for row in db.scalars(select(QuotaRow))},
-            owners={row.digest: row.owner for row in db.scalars(select(TokenRow))},
+            owners={row.id: row.owner for row in db.scalars(select(TokenRow))},
         )
 
     def policies(self) -> dict[str, Group]:

@@ -112,7 +112,9 @@ class Draft:
         """A row of the journal, `operation` as JSON; its number."""
         number = self._audits_before + len(self._audits) + 1
         undo = None if inverse is None else as_json(dict(inverse))
-        self._audits.append((number, as_utc(at), user, action, operation, as_json(targets), undo, None))
+        self._audits.append(
+            (number, as_utc(at), user, action, operation, as_json(targets), undo, None, "done", "[]", None)
+        )
         return number
 
     def key(self, user: str, key: str, outcome: str, at: datetime) -> None:

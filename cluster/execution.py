@@ -60,8 +60,8 @@ class Execution:
     def _own_outcome(self, tx: Transaction, request: OperationRequest, done: Done) -> Outcome:
         assert tx.decided is not None, "it asked for a pass"
         effects = list(done.effects)
-        if done.session is not None:
-            effects += consequences.own(done.session, tx.decided, brief=self._core.crowded)
+        for session in done.sessions:
+            effects += consequences.own(session, tx.decided, brief=self._core.crowded)
         return self._written(tx, request, done, _outcome(request, done, effects), tx.decided)
 
     # ── alone ────────────────────────────────────────────────────────────────────────────────────
@@ -82,8 +82,8 @@ class Execution:
         after = self._core.outlook.plan(tx.now)
         effects = self._effects(tx, done, before, after)
         left = None
-        if done.session is not None:
-            left = consequences.quota_left(tx.ledger, self._core.directory, after, done.session)
+        if done.sessions:
+            left = consequences.quota_left(tx.ledger, self._core.directory, after, done.sessions[0])
         outcome = _outcome(request, done, effects, left)
         outcome.digest = _digest(request.operation, effects)
         if request.expect is not None and request.expect != outcome.digest:
@@ -96,9 +96,9 @@ class Execution:
     def _effects(self, tx: Transaction, done: Done, before: Before, after: Plan) -> list[Effect]:
         people = People(tx.ledger, tx.user)
         effects = list(done.effects)
-        if done.session is not None:
-            effects += consequences.own(done.session, after)
-        effects += consequences.others(before, after, people, done.session.id if done.session else None)
+        for session in done.sessions:
+            effects += consequences.own(session, after)
+        effects += consequences.others(before, after, people, {session.id for session in done.sessions})
         return effects + consequences.once_stopped(before, self._core.outlook, tx.now, people)
 
     # ── both ─────────────────────────────────────────────────────────────────────────────────────
@@ -106,8 +106,8 @@ class Execution:
     def _written(self, tx: Transaction, request: OperationRequest, done: Done, outcome: Outcome, plan: Plan) -> Outcome:
         """`outcome` complete, with its row in the journal and under its key."""
         draft, operation = self._core.draft, request.operation
-        if done.session is not None:
-            outcome.session = self._core.shown(done.session, plan)
+        if done.sessions:
+            outcome.session = self._core.shown(done.sessions[0], plan)
         told = operation.model_dump_json()
         number = draft.audit(tx.now, tx.user.name, operation.op, told, done.targets, done.inverse)
         if done.undoes is not None:

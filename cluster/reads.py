@@ -8,31 +8,23 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import CompoundSelect, func, or_, select, union
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster import access, output, records
-from cluster.db.tables import AuditRow, EventRow, FolderRow, ImageRow, Meta, NodeRow, SessionRow
-from cluster.directory import Directory
-from cluster.errors import NotAllowed
+from cluster.db.tables import FolderRow, ImageRow, Meta, SessionRow
 from cluster.ledger import Ledger
 from cluster.lifecycle import ENDED, WAITING
 from cluster.live import LiveNode, LiveSession
 from cluster.models import (
-    AuditEntry,
     ClusterStatus,
     EstimateStart,
-    Event,
     Explanation,
-    Folder,
-    Image,
     LogPage,
     Names,
     Node,
     NodeStatus,
     Page,
-    Project,
-    QuotaUse,
     Reason,
     ResourceGroup,
     Resources,
@@ -44,7 +36,7 @@ from cluster.models import (
     User,
 )
 from cluster.operations import apply
-from cluster.operations.undo import audit_id
+from cluster.paging import Order, cut
 from cluster.scheduler import matches_model
 from cluster.sentence import S, Sentence
 from cluster.transaction import Refused, Transaction, seen_by
@@ -57,7 +49,6 @@ MOST_ENDED = 10_000
 """So many of the latest ended sessions are listed at most."""
 MOST_NAMES = 2000
 """Of sessions, live ones first."""
-Order = Literal["asc", "desc"]
 
 
 class SessionQuery(BaseModel):
@@ -86,19 +77,6 @@ class NodeQuery(BaseModel):
     resource_group: str | None = None
     gpu_model: str | None = None
     sort_by: Literal["name", "free_gpu", "gpu_utilization", "temperature", "power"] = "name"
-    order: Order | None = None
-    limit: int = Field(default=50, ge=1, le=1000)
-
-
-class FolderQuery(BaseModel):
-    """Filters of GET /v1/folders."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    project: str | None = None
-    user: str | None = None
-    trashed: bool = False
-    sort_by: Literal["name", "size", "modified"] = "name"
     order: Order | None = None
     limit: int = Field(default=50, ge=1, le=1000)
 
@@ -146,7 +124,7 @@ class Reads:
             if total is None:
                 found = [s for s in ledger.in_order() if _asked_for(s, query) and _is_seen(user, s)]
             key = _session_key(query.sort_by, self._core.clock.now())
-            page = _page(found, key, query.order, query.sort_by, query.limit)
+            page = cut(found, key, query.order, query.sort_by, query.limit)
             items = [self._shown(session) for session in page.items]
         return Page(items=items, total=page.total if total is None else total)
 
@@ -182,8 +160,7 @@ class Reads:
 
         async def look(tx: Transaction) -> Callable[[], StartEstimate]:
             done = await apply(tx, operation)
-            assert done.session is not None
-            found = self._estimated(done.session)
+            found = self._estimated(done.sessions[0])
             return lambda: found
 
         try:
@@ -220,7 +197,7 @@ class Reads:
             found = [n for n in found if n.resource_group == query.resource_group]
         if query.gpu_model is not None:
             found = [n for n in found if n.gpu_model and matches_model(query.gpu_model, n.gpu_model)]
-        return _page(found, _NODE_KEYS[query.sort_by], query.order, query.sort_by, query.limit)
+        return cut(found, _NODE_KEYS[query.sort_by], query.order, query.sort_by, query.limit)
 
     async def node(self, user: User, ref: str) -> Node:
         async with self._core.still() as ledger:
@@ -300,84 +277,6 @@ class Reads:
         names.trashed_folders = sorted({f.name for f in folders if f.trash_id is not None})
         return names
 
-    # ── people and what they may use ─────────────────────────────────────────────────────────────
-
-    async def users(self) -> Page[User]:
-        found = [*(await self._core.people()).users.values()]
-        return Page(items=found, total=len(found))
-
-    async def projects(self) -> Page[Project]:
-        directory = await self._core.people()
-        members = {p: [u.name for u in directory.users.values() if p in u.projects] for p in directory.projects}
-        found = [Project(name=name, users=users) for name, users in members.items()]
-        return Page(items=found, total=len(found))
-
-    async def images(self) -> Page[Image]:
-        async with self._core.db.read() as db:
-            found = [Image(name=n) for n in await db.scalars(select(ImageRow.name).order_by(ImageRow.name))]
-        return Page(items=found, total=len(found))
-
-    async def quotas(self, user: User, of_user: str | None, of_project: str | None) -> Page[QuotaUse]:
-        """Asked for nobody: the asking person's own and those of their projects. Use is the sum of allocations."""
-        if of_user not in (None, user.name) and not access.is_admin(user):
-            raise NotAllowed(S("Only an admin may see the quota of {user}.", user=of_user or ""))
-        if of_project is not None:
-            access.must_be_in(user, of_project)
-        wanted = [("user", of_user)] if of_user else []
-        wanted += [("project", of_project)] if of_project else []
-        if not wanted:
-            wanted = [("user", user.name), *(("project", p) for p in user.projects)]
-        async with self._core.db.read() as db:
-            folders = (await db.scalars(select(FolderRow).where(FolderRow.trash_id.is_(None)))).all()
-        async with self._core.still() as ledger:
-            found = [_quota(ledger, self._core.directory, folders, scope, name) for scope, name in wanted if name]
-        return Page(items=found, total=len(found))
-
-    async def folders(self, user: User, query: FolderQuery) -> Page[Folder]:
-        wanted = FolderRow.trash_id.is_not(None) if query.trashed else FolderRow.trash_id.is_(None)
-        async with self._core.db.read() as db:
-            rows = [
-                r for r in await db.scalars(select(FolderRow).where(wanted)) if access.sees(user, r.owner, r.project)
-            ]
-        if self._core.volumes is not None and not query.trashed:
-            for row in rows:
-                row.size = await asyncio.to_thread(self._core.volumes.size, row.project, row.name)
-        found = [records.folder(r) for r in rows]
-        found = [f for f in found if query.project in (None, f.project) and query.user in (None, f.owner)]
-        return _page(found, lambda f: getattr(f, query.sort_by), query.order, query.sort_by, query.limit)
-
-    # ── what happened ────────────────────────────────────────────────────────────────────────────
-
-    async def events(self, user: User, after: int, limit: int) -> Page[Event]:
-        """An admin sees all; others those of what they may see, and of nodes."""
-        query = select(EventRow).where(EventRow.seq > after).order_by(EventRow.seq)
-        if after < 0:
-            query = select(EventRow).order_by(EventRow.seq.desc())
-        if not access.is_admin(user):
-            query = query.where(EventRow.target.in_(_visible_targets(user)))
-        async with self._core.db.read() as db:
-            rows = (await db.scalars(query.limit(limit))).all()
-            total = await db.scalar(select(func.count()).select_from(query.subquery())) or 0
-        found = [
-            Event(seq=r.seq, at=r.at, kind=r.kind, severity=r.severity, target=r.target, message=r.message)
-            for r in sorted(rows, key=lambda r: r.seq)
-        ]
-        return Page(items=found, total=total)
-
-    async def audit(self, user: User, of_user: str | None, action: str | None, limit: int) -> Page[AuditEntry]:
-        """Newest first; a plain user sees their own only."""
-        query = select(AuditRow).order_by(AuditRow.id.desc())
-        if not access.is_admin(user):
-            query = query.where(AuditRow.user == user.name)
-        if of_user:
-            query = query.where(AuditRow.user == of_user)
-        if action:
-            query = query.where(AuditRow.action == action)
-        async with self._core.db.read() as db:
-            total = await db.scalar(select(func.count()).select_from(query.subquery())) or 0
-            rows = (await db.scalars(query.limit(limit))).all()
-        return Page(items=[_audit(r) for r in rows], total=total)
-
 
 def _ahead(reasons: Sequence[Reason]) -> list[str]:
     """Who goes first, each once."""
@@ -422,13 +321,6 @@ _NODE_KEYS: dict[str, Callable[[Node], Any]] = {
 }
 
 
-def _page(found: list[T], key: Callable[[T], Any], order: Order | None, sort_by: str, limit: int) -> Page[T]:
-    """Sorted (amounts largest first unless said otherwise, names and times upwards) and cut."""
-    upwards = sort_by in ("name", "created")
-    found = sorted(found, key=key, reverse=order == "desc" if order else not upwards)
-    return Page(items=found[:limit], total=len(found))
-
-
 def _nodes(ledger: Ledger, user: User) -> list[Node]:
     return [_node(ledger, ledger.nodes[name], user) for name in sorted(ledger.nodes)]
 
@@ -452,46 +344,3 @@ def _total(parts: Sequence[Resources]) -> Resources:
 def _warnings(nodes: list[Node]) -> list[Sentence]:
     lost = [n.name for n in nodes if n.status == NodeStatus.LOST]
     return [S("{node} does not answer.", node=name) for name in lost]
-
-
-def _quota(ledger: Ledger, directory: Directory, folders: Sequence[FolderRow], scope: str, name: str) -> QuotaUse:
-    limit = directory.quotas.get((scope, name))
-    mine = [s for s in ledger.holding.values() if (s.user if scope == "user" else s.project) == name]
-    held = [rank for session in mine for rank in session.ranks]
-    used = Resources(
-        cpu=sum(a.cpu for a in held), memory=sum(a.memory for a in held), gpu=sum(sum(a.devices.values()) for a in held)
-    )
-    return QuotaUse(
-        scope="user" if scope == "user" else "project",
-        name=name,
-        cpu=limit.cpu if limit else None,
-        memory=limit.memory if limit else None,
-        gpu=limit.gpu if limit else None,
-        storage=limit.storage if limit else None,
-        sessions=limit.sessions if limit else None,
-        used=used,
-        used_storage=sum(f.size for f in folders if (f.owner if scope == "user" else f.project) == name),
-        used_sessions=len(mine),
-    )
-
-
-def _visible_targets(user: User) -> CompoundSelect[tuple[str]]:
-    """Names of the sessions and folders that the person may see, and of all nodes."""
-    folders = or_(FolderRow.owner == user.name, FolderRow.project.in_(user.projects))
-    return union(select(SessionRow.name).where(seen_by(user)), select(FolderRow.name).where(folders),
-                 select(NodeRow.name))  # fmt: skip
-
-
-def _audit(row: AuditRow) -> AuditEntry:
-    return AuditEntry.model_validate(
-        {
-            "id": audit_id(row.id),
-            "at": row.at,
-            "user": row.user,
-            "action": row.action,
-            "operation": row.operation,
-            "targets": row.targets,
-            "inverse": row.inverse,
-            "undone_by": audit_id(row.undone_by) if row.undone_by else None,
-        }
-    )

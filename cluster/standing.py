@@ -43,7 +43,7 @@ class Standings:
 
     async def look(self) -> None:
         """If it is time. Called before a pass."""
-        groups = {g.name for g in (await self._core.people()).groups.values() if g.policy == POLICY}
+        groups = {g.name for g in (await self._core.fresh_directory()).groups.values() if g.policy == POLICY}
         if not groups and not self._short:
             return
         now = self._core.clock.now()

@@ -49,7 +49,8 @@ class Done:
     undo: Sentence | None = None
     inverse: Mapping[str, Any] | None = None
     warnings: list[Sentence] = field(default_factory=list)
-    session: LiveSession | None = None
+    sessions: list[LiveSession] = field(default_factory=list)
+    """Those that it made."""
     undoes: AuditRow | None = None
     """What an undo took back."""
 

@@ -3,7 +3,20 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Boolean, DateTime, Float, ForeignKey, Index, Integer, String, Text, TypeDecorator, false
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    false,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -39,14 +52,24 @@ class UserRow(Base):
     email: Mapped[str | None] = mapped_column(String)
     role: Mapped[str] = mapped_column(String, default="user")
     active: Mapped[bool] = mapped_column(Boolean, default=True)
+    full_name: Mapped[str | None] = mapped_column(String)
+    subject: Mapped[str | None] = mapped_column(String)
+    """Who this is at the OIDC provider: issuer and subject."""
+    __table_args__ = (UniqueConstraint("subject", name="one_user_a_subject"),)
 
 
 class TokenRow(Base):
-    """A bearer token, hashed; `owner` is a user's name, or empty for the agents' token."""
+    """A bearer token; `owner` is a user's name, or empty for the agents' token."""
 
     __tablename__ = "tokens"
-    digest: Mapped[str] = mapped_column(String, primary_key=True)
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    """Its public half; of a token from before 0003 the SHA-256 of all of it."""
+    secret: Mapped[str | None] = mapped_column(String)
+    """Argon2 hash of the other half; NULL for one from before 0003."""
     owner: Mapped[str] = mapped_column(String, default="")
+    name: Mapped[str] = mapped_column(String, default="", server_default="")
+    created: Mapped[datetime | None]
+    expires: Mapped[datetime | None]
 
 
 class ProjectRow(Base):
@@ -54,12 +77,15 @@ class ProjectRow(Base):
     name: Mapped[str] = mapped_column(String, primary_key=True)
     cohort: Mapped[str | None] = mapped_column(String)
     """Projects of one cohort lend each other what their quotas leave idle."""
+    description: Mapped[str | None] = mapped_column(Text)
 
 
 class MemberRow(Base):
     __tablename__ = "members"
     project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
     user: Mapped[str] = mapped_column(ForeignKey("users.name"), primary_key=True)
+    role: Mapped[str] = mapped_column(String, default="user", server_default="user")
+    """In this project: user or project_admin."""
 
 
 class QuotaRow(Base):
@@ -91,6 +117,8 @@ class GroupRow(Base):
 class ImageRow(Base):
     __tablename__ = "images"
     name: Mapped[str] = mapped_column(String, primary_key=True)
+    origin: Mapped[str | None] = mapped_column(String)
+    """The registry that it is fetched from."""
 
 
 class NodeRow(Base):
@@ -193,6 +221,39 @@ class FolderRow(Base):
     trashed_at: Mapped[datetime | None]
     created: Mapped[datetime]
     modified: Mapped[datetime]
+    state: Mapped[str] = mapped_column(String, default="ready", server_default="ready")
+    """ready; cloning: its contents are being copied, and it cannot be used yet; failed: they could not be."""
+    state_since: Mapped[datetime | None]
+    source: Mapped[int | None]
+    """The folder that it is a clone of."""
+    reasons: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
+    """Why it failed."""
+    contents: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
+    """In a simulated cluster, the files in it: `{"path", "size"}`."""
+
+
+class GrantRow(Base):
+    """A folder shared with a user or project; `permission` is read or write."""
+
+    __tablename__ = "grants"
+    folder: Mapped[int] = mapped_column(ForeignKey("folders.id", ondelete="CASCADE"), primary_key=True)
+    scope: Mapped[str] = mapped_column(String, primary_key=True)
+    name: Mapped[str] = mapped_column(String, primary_key=True)
+    permission: Mapped[str] = mapped_column(String)
+
+
+class UploadRow(Base):
+    """A resumable upload (tus) that is not finished. What arrived is the length of its file, never counted here."""
+
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    folder: Mapped[int] = mapped_column(ForeignKey("folders.id", ondelete="CASCADE"))
+    path: Mapped[str] = mapped_column(Text)
+    """Where in the folder it goes when it is complete."""
+    length: Mapped[int]
+    user: Mapped[str] = mapped_column(String)
+    created: Mapped[datetime]
+    expires: Mapped[datetime]
 
 
 class EventRow(Base):
@@ -215,6 +276,12 @@ class AuditRow(Base):
     targets: Mapped[list[Any]]
     inverse: Mapped[dict[str, Any] | None]
     undone_by: Mapped[int | None]
+    result: Mapped[str] = mapped_column(String, default="done", server_default="done")
+    """done or refused."""
+    reasons: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
+    """Why it was refused."""
+    chain: Mapped[str | None] = mapped_column(String)
+    """SHA-256 of the row before's `chain` and of this row without `undone_by`; NULL from before 0003."""
 
 
 class KeyRow(Base):
@@ -225,3 +292,147 @@ class KeyRow(Base):
     key: Mapped[str] = mapped_column(String, primary_key=True)
     outcome: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime]
+
+
+# ── models and endpoints ─────────────────────────────────────────────────────────────────────────
+
+
+class ModelRow(Base):
+    """A model of the store; its files lie in the store's directory under its name."""
+
+    __tablename__ = "models"
+    name: Mapped[str] = mapped_column(String, primary_key=True)
+    owner: Mapped[str] = mapped_column(String)
+    project: Mapped[str | None] = mapped_column(String)
+    """Whose members see it; NULL: everybody."""
+    source: Mapped[str] = mapped_column(Text)
+    """The recipe, folder or hub id that it was installed from."""
+    recipe: Mapped[dict[str, Any]]
+    """How it is served: `cluster.models.Recipe` as JSON."""
+    card: Mapped[dict[str, Any]]
+    """`cluster.models.Card` as JSON."""
+    size: Mapped[int] = mapped_column(Integer, default=0)
+    state: Mapped[str] = mapped_column(String)
+    """installing, ready, failed."""
+    state_since: Mapped[datetime]
+    reasons: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    created: Mapped[datetime]
+
+
+class EndpointRow(Base):
+    """A served model. Life cycle is kept; health follows from its replicas, and whether it is reached from both."""
+
+    __tablename__ = "endpoints"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String, index=True)
+    """Of those that are not deleted, one has it."""
+    project: Mapped[str] = mapped_column(String)
+    owner: Mapped[str] = mapped_column(String)
+    resource_group: Mapped[str | None] = mapped_column(String)
+    replicas: Mapped[int]
+    """How many are wanted."""
+    revision: Mapped[int] = mapped_column(Integer, default=1)
+    """The one that its replicas are to have."""
+    state: Mapped[str] = mapped_column(String, default="active")
+    """active, deleting, deleted."""
+    state_since: Mapped[datetime]
+    reasons: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    """Why an update was given up, or no replica starts."""
+    autoscaling: Mapped[dict[str, Any] | None]
+    """`cluster.models.Autoscaling` as JSON."""
+    measured: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+    """In a simulated cluster: requests per second, p95 latency in seconds."""
+    created: Mapped[datetime]
+    deleted: Mapped[datetime | None]
+
+
+class RevisionRow(Base):
+    """What an endpoint's replicas of one revision run."""
+
+    __tablename__ = "endpoint_revisions"
+    endpoint: Mapped[int] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
+    revision: Mapped[int] = mapped_column(Integer, primary_key=True)
+    model: Mapped[str] = mapped_column(String)
+    launch: Mapped[dict[str, Any]]
+    """Command, environment, amounts, health path: `cluster.models.Launch` as JSON."""
+    created: Mapped[datetime]
+
+
+class ReplicaRow(Base):
+    """A session that serves an endpoint. It is gone with its session's end."""
+
+    __tablename__ = "replicas"
+    session: Mapped[str] = mapped_column(ForeignKey("sessions.id"), primary_key=True)
+    endpoint: Mapped[int] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), index=True)
+    revision: Mapped[int]
+    port: Mapped[int]
+    """On its node; no other live replica has it."""
+    draining: Mapped[datetime | None]
+    """Since when it gets no new requests, because it is to be stopped."""
+
+
+class DecisionRow(Base):
+    """What the autoscaler decided about an endpoint, and from what."""
+
+    __tablename__ = "scaling_decisions"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    endpoint: Mapped[int] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), index=True)
+    at: Mapped[datetime]
+    seen: Mapped[dict[str, Any]]
+    """All that the decision followed from, so that it can be made again."""
+    before: Mapped[int]
+    after: Mapped[int]
+    reason: Mapped[dict[str, Any]]
+
+
+# ── pipelines ────────────────────────────────────────────────────────────────────────────────────
+
+
+class PipelineRow(Base):
+    """A pipeline's definition: `cluster.models.PipelineSpec` as JSON."""
+
+    __tablename__ = "pipelines"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String)
+    project: Mapped[str] = mapped_column(String)
+    owner: Mapped[str] = mapped_column(String)
+    spec: Mapped[dict[str, Any]]
+    created: Mapped[datetime]
+    modified: Mapped[datetime]
+    __table_args__ = (UniqueConstraint("project", "name", name="one_pipeline_a_name"),)
+
+
+class RunRow(Base):
+    """One run of a pipeline, with the definition that it began with."""
+
+    __tablename__ = "pipeline_runs"
+    id: Mapped[str] = mapped_column(String, primary_key=True)
+    pipeline: Mapped[str] = mapped_column(String)
+    project: Mapped[str] = mapped_column(String)
+    user: Mapped[str] = mapped_column(String)
+    spec: Mapped[dict[str, Any]]
+    parameters: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String)
+    """running, succeeded, failed, cancelling, cancelled."""
+    state_since: Mapped[datetime]
+    created: Mapped[datetime]
+    ended: Mapped[datetime | None]
+    reasons: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    __table_args__ = (Index("runs_by_end", "ended"),)
+
+
+class StepRow(Base):
+    """One step of a run; its sessions, one a try."""
+
+    __tablename__ = "run_steps"
+    run: Mapped[str] = mapped_column(ForeignKey("pipeline_runs.id", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[str] = mapped_column(String, primary_key=True)
+    place: Mapped[int]
+    """In the order of the definition."""
+    state: Mapped[str] = mapped_column(String)
+    """waiting, running, succeeded, failed, skipped, cancelled."""
+    state_since: Mapped[datetime]
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    session: Mapped[str | None] = mapped_column(String)
+    """Of the last try."""
+    reasons: Mapped[list[Any]] = mapped_column(JSON, default=list)

@@ -35,7 +35,7 @@ async def start(tx: Transaction, op: StartSession) -> Done:
         targets=[session.name],
         undo=S("undo stops {name}; what it has done until then stays.", name=session.name),
         inverse={"op": "terminate_sessions", "sessions": [session.id], "force": False},
-        session=session,
+        sessions=[session],
     )
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import httpx
 from fastapi import FastAPI
 from rapidfuzz import process
-from starlette.datastructures import State
 
-from cluster.api.app import create_app
+from cluster.api.app import create_app, state_of
 from cluster.client import Client
 from cluster.clock import VirtualClock
 from cluster.core import Core
@@ -160,7 +159,8 @@ class World:
         """The first moment after `now` at which something happens by itself, at most `target`."""
         async with self.core.still() as ledger:
             start = ledger.next_start(now)
-        times = [when for when in (self.fleet.next_event(), start) if when is not None]
+        kept = [keeper.due() for keeper in self.core.keepers]
+        times = [when for when in (self.fleet.next_event(), start, *kept) if when is not None]
         return min([*times, target], key=lambda when: max(when, now))
 
 
@@ -185,7 +185,7 @@ async def _open_core(where: Path, clock: VirtualClock, loaded: Loaded) -> Core:
 def _twin(app: FastAPI, core: Core) -> FastAPI:
     """The same API for another core: its routes are shared, since making them is most of the cost of a fork."""
     twin = copy(app)
-    twin.state, twin.middleware_stack = State({"core": core}), None
+    twin.state, twin.middleware_stack = state_of(core), None
     return twin
 
 

@@ -1,0 +1,41 @@
+"""Who asks: every route's dependencies."""
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request
+
+from cluster.core import Core
+from cluster.errors import NotAllowed, NotAuthenticated
+from cluster.models import User
+from cluster.sentence import S
+
+
+async def _core(request: Request) -> Core:
+    core: Core = request.app.state.core
+    return core
+
+
+TheCore = Annotated[Core, Depends(_core)]
+
+
+async def _owner(core: TheCore, authorization: Annotated[str, Header()] = "") -> str:
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise NotAuthenticated(S("This needs a token: send it as `Authorization: Bearer …`."))
+    return await core.owner_of(token)
+
+
+async def _user(core: TheCore, owner: Annotated[str, Depends(_owner)]) -> User:
+    if not owner:
+        raise NotAllowed(S("The agents' token can't be used for this."))
+    return await core.user(owner)
+
+
+async def agent(owner: Annotated[str, Depends(_owner)]) -> None:
+    """Refuses all but agents."""
+    if owner:
+        raise NotAllowed(S("Only agents may call this."))
+
+
+Asking = Annotated[User, Depends(_user)]
+Limit = Annotated[int, Query(ge=1, le=1000)]

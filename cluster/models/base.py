@@ -1,0 +1,92 @@
+"""What all shapes share, and the small ones that everything uses."""
+
+from datetime import datetime
+from typing import Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from cluster.sentence import Sentence
+
+__all__ = ["Event", "Model", "Names", "Page", "Reason", "Resources"]
+
+T = TypeVar("T")
+
+
+class Model(BaseModel):
+    """Base of the door's shapes: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Resources(Model):
+    """Amounts of the three countable things. `cpu` in cores, `memory` in bytes, `gpu` in devices."""
+
+    cpu: float = 0
+    memory: int = 0
+    gpu: float = 0
+
+
+class Reason(Model):
+    """Why something waits or is refused. `code` is stable (for programs), `message` is for people."""
+
+    code: Literal[
+        "insufficient_resources",
+        "impossible",
+        "quota",
+        "dependency",
+        "start_at",
+        "preempted",
+        "queued_behind",
+        "no_alive_node",
+        "not_found",
+        "ambiguous",
+        "not_allowed",
+        "conflict",
+        "invalid",
+        "state_changed",
+        "storage_full",
+        "unavailable",
+    ]
+    message: Sentence
+    resource: str | None = None
+    asked: float | None = None
+    available: float | None = None
+    node: str | None = None
+    ahead: list[str] = []
+    candidates: list[str] = []
+
+
+class Event(Model):
+    """One thing that happened; `seq` grows by one and has no gaps, so that a reader can go on where it stopped."""
+
+    seq: int
+    at: datetime
+    kind: str
+    severity: Literal["info", "warning", "error"] = "info"
+    target: str | None = None
+    message: Sentence
+
+
+class Page(Model, Generic[T]):
+    """The first `len(items)` of `total`."""
+
+    items: list[T]
+    total: int
+
+
+class Names(Model):
+    """Every name there is that the asking person may see; for linking and completion."""
+
+    sessions: dict[str, str] = {}
+    """id -> name, live ones first, then the most recently ended."""
+    nodes: list[str] = []
+    users: list[str] = []
+    projects: list[str] = []
+    folders: list[str] = []
+    trashed_folders: list[str] = []
+    images: list[str] = []
+    resource_groups: list[str] = []
+    gpu_models: list[str] = []
+    models: list[str] = []
+    endpoints: list[str] = []
+    pipelines: list[str] = []
