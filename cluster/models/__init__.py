@@ -11,5 +11,6 @@ from cluster.models.operations import *
 from cluster.models.people import *
 from cluster.models.sessions import *
 from cluster.models.storage import *
+from cluster.models.store import *
 from cluster.sentence import S as S
 from cluster.sentence import Sentence as Sentence
