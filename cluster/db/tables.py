@@ -333,6 +333,13 @@ class EndpointRow(Base):
     """How many are wanted."""
     revision: Mapped[int] = mapped_column(Integer, default=1)
     """The one that its replicas are to have."""
+    former: Mapped[int | None]
+    """While a rolling update is under way, the revision that it leaves, and goes back to if it is given up."""
+    updating: Mapped[datetime | None]
+    """Since when."""
+    failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    """Replicas in a row that ended by themselves or never got ready, and when the last one did."""
+    failed_at: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(String, default="active")
     """active, deleting, deleted."""
     state_since: Mapped[datetime]
@@ -362,7 +369,10 @@ class ReplicaRow(Base):
     """A session that serves an endpoint. It is gone with its session's end."""
 
     __tablename__ = "replicas"
-    session: Mapped[str] = mapped_column(ForeignKey("sessions.id"), primary_key=True)
+    session: Mapped[str] = mapped_column(
+        ForeignKey("sessions.id", deferrable=True, initially="DEFERRED"), primary_key=True
+    )
+    """Written right before its session's row, hence the deferred check."""
     endpoint: Mapped[int] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), index=True)
     revision: Mapped[int]
     port: Mapped[int]

@@ -22,6 +22,10 @@ def upgrade() -> None:
         sa.Column("resource_group", sa.String(), nullable=True),
         sa.Column("replicas", sa.Integer(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("former", sa.Integer(), nullable=True),
+        sa.Column("updating", Utc(), nullable=True),
+        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("failed_at", Utc(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("state_since", Utc(), nullable=False),
         sa.Column("reasons", sa.JSON(), nullable=False),
@@ -109,6 +113,8 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["session"],
             ["sessions.id"],
+            initially="DEFERRED",
+            deferrable=True,
         ),
         sa.PrimaryKeyConstraint("session"),
     )
