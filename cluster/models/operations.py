@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cluster.models.base import Model, Reason, Resources
+from cluster.models.endpoints import DeleteEndpoint, DeployModel, ScaleEndpoint
 from cluster.models.nodes import CordonNode, DrainNode, SetSchedulingPolicy, UncordonNode
 from cluster.models.sessions import Session, StartSession, TerminateSessions
 from cluster.models.storage import CreateFolder, DeleteFolder, RestoreFolder
@@ -30,6 +31,9 @@ Operation = Annotated[
     | CreateFolder
     | DeleteFolder
     | RestoreFolder
+    | DeployModel
+    | ScaleEndpoint
+    | DeleteEndpoint
     | Undo,
     Field(discriminator="op"),
 ]
