@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     DateTime,
     Float,
@@ -19,23 +20,34 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
+
+Int = BigInteger().with_variant(Integer(), "sqlite")
+"""Of 64 bits; only as INTEGER does SQLite number the rows by itself."""
 
 
 class Utc(TypeDecorator[datetime]):
-    """Aware in, aware out; SQLite itself would forget the zone."""
+    """Aware in, aware out. PostgreSQL keeps the moment; SQLite would forget the zone, and is given UTC without one."""
 
     impl = DateTime
     cache_ok = True
 
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
+
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value else None
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
-    type_annotation_map = {datetime: Utc, dict[str, Any]: JSON, list[Any]: JSON, int: Integer, float: Float}
+    type_annotation_map = {datetime: Utc, dict[str, Any]: JSON, list[Any]: JSON, int: Int, float: Float}
 
 
 class Meta(Base):
@@ -174,7 +186,7 @@ class SessionRow(Base):
     started: Mapped[datetime | None]
     ended: Mapped[datetime | None]
     exit_code: Mapped[int | None]
-    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    attempt: Mapped[int] = mapped_column(Int, default=0)
     grace: Mapped[float] = mapped_column(Float, default=10)
     preemptible: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
     requeue: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false())
@@ -190,7 +202,7 @@ class AllocationRow(Base):
 
     __tablename__ = "allocations"
     session: Mapped[str] = mapped_column(ForeignKey("sessions.id"), primary_key=True)
-    rank: Mapped[int] = mapped_column(Integer, primary_key=True)
+    rank: Mapped[int] = mapped_column(Int, primary_key=True)
     node: Mapped[str] = mapped_column(ForeignKey("nodes.name"))
     cpu: Mapped[float]
     memory: Mapped[int]
@@ -211,11 +223,11 @@ class UsageRow(Base):
 
 class FolderRow(Base):
     __tablename__ = "folders"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Int, primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String, index=True)
     project: Mapped[str] = mapped_column(String)
     owner: Mapped[str] = mapped_column(String)
-    size: Mapped[int] = mapped_column(Integer, default=0)
+    size: Mapped[int] = mapped_column(Int, default=0)
     quota: Mapped[int | None]
     trash_id: Mapped[str | None] = mapped_column(String)
     trashed_at: Mapped[datetime | None]
@@ -258,7 +270,7 @@ class UploadRow(Base):
 
 class EventRow(Base):
     __tablename__ = "events"
-    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    seq: Mapped[int] = mapped_column(Int, primary_key=True, autoincrement=True)
     at: Mapped[datetime]
     kind: Mapped[str] = mapped_column(String)
     severity: Mapped[str] = mapped_column(String, default="info")
@@ -268,7 +280,7 @@ class EventRow(Base):
 
 class AuditRow(Base):
     __tablename__ = "audit"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Int, primary_key=True, autoincrement=True)
     at: Mapped[datetime]
     user: Mapped[str] = mapped_column(String)
     action: Mapped[str] = mapped_column(String)
@@ -311,7 +323,7 @@ class ModelRow(Base):
     """How it is served: `cluster.models.Recipe` as JSON."""
     card: Mapped[dict[str, Any]]
     """`cluster.models.Card` as JSON."""
-    size: Mapped[int] = mapped_column(Integer, default=0)
+    size: Mapped[int] = mapped_column(Int, default=0)
     state: Mapped[str] = mapped_column(String)
     """installing, ready, failed."""
     state_since: Mapped[datetime]
@@ -323,7 +335,7 @@ class EndpointRow(Base):
     """A served model. Life cycle is kept; health follows from its replicas, and whether it is reached from both."""
 
     __tablename__ = "endpoints"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Int, primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String, index=True)
     """Of those that are not deleted, one has it."""
     project: Mapped[str] = mapped_column(String)
@@ -331,13 +343,13 @@ class EndpointRow(Base):
     resource_group: Mapped[str | None] = mapped_column(String)
     replicas: Mapped[int]
     """How many are wanted."""
-    revision: Mapped[int] = mapped_column(Integer, default=1)
+    revision: Mapped[int] = mapped_column(Int, default=1)
     """The one that its replicas are to have."""
     former: Mapped[int | None]
     """While a rolling update is under way, the revision that it leaves, and goes back to if it is given up."""
     updating: Mapped[datetime | None]
     """Since when."""
-    failures: Mapped[int] = mapped_column(Integer, default=0, server_default="0")
+    failures: Mapped[int] = mapped_column(Int, default=0, server_default="0")
     """Replicas in a row that ended by themselves or never got ready, and when the last one did."""
     failed_at: Mapped[datetime | None]
     state: Mapped[str] = mapped_column(String, default="active")
@@ -358,7 +370,7 @@ class RevisionRow(Base):
 
     __tablename__ = "endpoint_revisions"
     endpoint: Mapped[int] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True)
-    revision: Mapped[int] = mapped_column(Integer, primary_key=True)
+    revision: Mapped[int] = mapped_column(Int, primary_key=True)
     model: Mapped[str] = mapped_column(String)
     launch: Mapped[dict[str, Any]]
     """Command, environment, amounts, health path: `cluster.models.Launch` as JSON."""
@@ -385,7 +397,7 @@ class DecisionRow(Base):
     """What the autoscaler decided about an endpoint, and from what."""
 
     __tablename__ = "scaling_decisions"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Int, primary_key=True, autoincrement=True)
     endpoint: Mapped[int] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"), index=True)
     at: Mapped[datetime]
     seen: Mapped[dict[str, Any]]
@@ -402,7 +414,7 @@ class PipelineRow(Base):
     """A pipeline's definition: `cluster.models.PipelineSpec` as JSON."""
 
     __tablename__ = "pipelines"
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(Int, primary_key=True, autoincrement=True)
     name: Mapped[str] = mapped_column(String)
     project: Mapped[str] = mapped_column(String)
     owner: Mapped[str] = mapped_column(String)
@@ -442,7 +454,7 @@ class StepRow(Base):
     state: Mapped[str] = mapped_column(String)
     """waiting, running, succeeded, failed, skipped, cancelled."""
     state_since: Mapped[datetime]
-    tries: Mapped[int] = mapped_column(Integer, default=0)
+    tries: Mapped[int] = mapped_column(Int, default=0)
     session: Mapped[str | None] = mapped_column(String)
     """Of the last try."""
     reasons: Mapped[list[Any]] = mapped_column(JSON, default=list)

@@ -6,7 +6,7 @@ Revision: 0001, after:
 import sqlalchemy as sa
 from alembic import op
 
-from cluster.db.tables import Utc
+from cluster.db.tables import Int, Utc
 
 revision = "0001"
 down_revision = None
@@ -15,19 +15,19 @@ down_revision = None
 def upgrade() -> None:
     op.create_table(
         "audit",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", Int, autoincrement=True, nullable=False),
         sa.Column("at", Utc(), nullable=False),
         sa.Column("user", sa.String(), nullable=False),
         sa.Column("action", sa.String(), nullable=False),
         sa.Column("operation", sa.JSON(), nullable=False),
         sa.Column("targets", sa.JSON(), nullable=False),
         sa.Column("inverse", sa.JSON(), nullable=True),
-        sa.Column("undone_by", sa.Integer(), nullable=True),
+        sa.Column("undone_by", Int, nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "events",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("seq", Int, autoincrement=True, nullable=False),
         sa.Column("at", Utc(), nullable=False),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("severity", sa.String(), nullable=False),
@@ -37,12 +37,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "folders",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", Int, autoincrement=True, nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("project", sa.String(), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("quota", sa.Integer(), nullable=True),
+        sa.Column("size", Int, nullable=False),
+        sa.Column("quota", Int, nullable=True),
         sa.Column("trash_id", sa.String(), nullable=True),
         sa.Column("trashed_at", Utc(), nullable=True),
         sa.Column("created", Utc(), nullable=False),
@@ -73,10 +73,10 @@ def upgrade() -> None:
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("cpu", sa.Float(), nullable=True),
-        sa.Column("memory", sa.Integer(), nullable=True),
+        sa.Column("memory", Int, nullable=True),
         sa.Column("gpu", sa.Float(), nullable=True),
-        sa.Column("storage", sa.Integer(), nullable=True),
-        sa.Column("sessions", sa.Integer(), nullable=True),
+        sa.Column("storage", Int, nullable=True),
+        sa.Column("sessions", Int, nullable=True),
         sa.PrimaryKeyConstraint("scope", "name"),
     )
     op.create_table(
@@ -102,12 +102,12 @@ def upgrade() -> None:
         sa.Column("state_since", Utc(), nullable=False),
         sa.Column("result", sa.String(), nullable=True),
         sa.Column("cpu", sa.Float(), nullable=False),
-        sa.Column("memory", sa.Integer(), nullable=False),
+        sa.Column("memory", Int, nullable=False),
         sa.Column("gpu", sa.Float(), nullable=False),
         sa.Column("gpu_model", sa.String(), nullable=True),
-        sa.Column("node_count", sa.Integer(), nullable=False),
+        sa.Column("node_count", Int, nullable=False),
         sa.Column("resource_group", sa.String(), nullable=False),
-        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("priority", Int, nullable=False),
         sa.Column("mounts", sa.JSON(), nullable=False),
         sa.Column("env", sa.JSON(), nullable=False),
         sa.Column("depends_on", sa.JSON(), nullable=False),
@@ -116,8 +116,8 @@ def upgrade() -> None:
         sa.Column("submitted", Utc(), nullable=False),
         sa.Column("started", Utc(), nullable=True),
         sa.Column("ended", Utc(), nullable=True),
-        sa.Column("exit_code", sa.Integer(), nullable=True),
-        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("exit_code", Int, nullable=True),
+        sa.Column("attempt", Int, nullable=False),
         sa.Column("grace", sa.Float(), nullable=False),
         sa.Column("reasons", sa.JSON(), nullable=False),
         sa.Column("estimated_start", Utc(), nullable=True),
@@ -164,7 +164,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("lost_from", sa.String(), nullable=True),
         sa.Column("cpu", sa.Float(), nullable=False),
-        sa.Column("memory", sa.Integer(), nullable=False),
+        sa.Column("memory", Int, nullable=False),
         sa.Column("gpu_model", sa.String(), nullable=True),
         sa.Column("devices", sa.JSON(), nullable=False),
         sa.Column("rack", sa.String(), nullable=True),
@@ -181,13 +181,13 @@ def upgrade() -> None:
     op.create_table(
         "allocations",
         sa.Column("session", sa.String(), nullable=False),
-        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("rank", Int, nullable=False),
         sa.Column("node", sa.String(), nullable=False),
         sa.Column("cpu", sa.Float(), nullable=False),
-        sa.Column("memory", sa.Integer(), nullable=False),
+        sa.Column("memory", Int, nullable=False),
         sa.Column("devices", sa.JSON(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
-        sa.Column("exit_code", sa.Integer(), nullable=True),
+        sa.Column("exit_code", Int, nullable=True),
         sa.ForeignKeyConstraint(
             ["node"],
             ["nodes.name"],

@@ -6,7 +6,7 @@ Revision: 0002, after: 0001
 import sqlalchemy as sa
 from alembic import op
 
-from cluster.db.tables import Utc
+from cluster.db.tables import Int, Utc
 
 revision = "0002"
 down_revision = "0001"
@@ -30,7 +30,7 @@ def upgrade() -> None:
     op.add_column("nodes", sa.Column("address", sa.String(), nullable=True))
     op.add_column("projects", sa.Column("cohort", sa.String(), nullable=True))
     op.add_column("quotas", sa.Column("borrow_cpu", sa.Float(), nullable=True))
-    op.add_column("quotas", sa.Column("borrow_memory", sa.Integer(), nullable=True))
+    op.add_column("quotas", sa.Column("borrow_memory", Int, nullable=True))
     op.add_column("quotas", sa.Column("borrow_gpu", sa.Float(), nullable=True))
 
 

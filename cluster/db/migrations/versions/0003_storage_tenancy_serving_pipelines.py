@@ -6,7 +6,7 @@ Revision: 0003, after: 0002
 import sqlalchemy as sa
 from alembic import op
 
-from cluster.db.tables import Utc
+from cluster.db.tables import Int, Utc
 
 revision = "0003"
 down_revision = "0002"
@@ -15,16 +15,16 @@ down_revision = "0002"
 def upgrade() -> None:
     op.create_table(
         "endpoints",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", Int, autoincrement=True, nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("project", sa.String(), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
         sa.Column("resource_group", sa.String(), nullable=True),
-        sa.Column("replicas", sa.Integer(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
-        sa.Column("former", sa.Integer(), nullable=True),
+        sa.Column("replicas", Int, nullable=False),
+        sa.Column("revision", Int, nullable=False),
+        sa.Column("former", Int, nullable=True),
         sa.Column("updating", Utc(), nullable=True),
-        sa.Column("failures", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("failures", Int, server_default="0", nullable=False),
         sa.Column("failed_at", Utc(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("state_since", Utc(), nullable=False),
@@ -46,7 +46,7 @@ def upgrade() -> None:
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
         sa.Column("card", sa.JSON(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("size", Int, nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("state_since", Utc(), nullable=False),
         sa.Column("reasons", sa.JSON(), nullable=False),
@@ -73,7 +73,7 @@ def upgrade() -> None:
 
     op.create_table(
         "pipelines",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", Int, autoincrement=True, nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("project", sa.String(), nullable=False),
         sa.Column("owner", sa.String(), nullable=False),
@@ -85,8 +85,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "endpoint_revisions",
-        sa.Column("endpoint", sa.Integer(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
+        sa.Column("endpoint", Int, nullable=False),
+        sa.Column("revision", Int, nullable=False),
         sa.Column("model", sa.String(), nullable=False),
         sa.Column("launch", sa.JSON(), nullable=False),
         sa.Column("created", Utc(), nullable=False),
@@ -95,7 +95,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "grants",
-        sa.Column("folder", sa.Integer(), nullable=False),
+        sa.Column("folder", Int, nullable=False),
         sa.Column("scope", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("permission", sa.String(), nullable=False),
@@ -105,9 +105,9 @@ def upgrade() -> None:
     op.create_table(
         "replicas",
         sa.Column("session", sa.String(), nullable=False),
-        sa.Column("endpoint", sa.Integer(), nullable=False),
-        sa.Column("revision", sa.Integer(), nullable=False),
-        sa.Column("port", sa.Integer(), nullable=False),
+        sa.Column("endpoint", Int, nullable=False),
+        sa.Column("revision", Int, nullable=False),
+        sa.Column("port", Int, nullable=False),
         sa.Column("draining", Utc(), nullable=True),
         sa.ForeignKeyConstraint(["endpoint"], ["endpoints.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
@@ -125,10 +125,10 @@ def upgrade() -> None:
         "run_steps",
         sa.Column("run", sa.String(), nullable=False),
         sa.Column("step", sa.String(), nullable=False),
-        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("place", Int, nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("state_since", Utc(), nullable=False),
-        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("tries", Int, nullable=False),
         sa.Column("session", sa.String(), nullable=True),
         sa.Column("reasons", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["run"], ["pipeline_runs.id"], ondelete="CASCADE"),
@@ -136,12 +136,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "scaling_decisions",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
-        sa.Column("endpoint", sa.Integer(), nullable=False),
+        sa.Column("id", Int, autoincrement=True, nullable=False),
+        sa.Column("endpoint", Int, nullable=False),
         sa.Column("at", Utc(), nullable=False),
         sa.Column("seen", sa.JSON(), nullable=False),
-        sa.Column("before", sa.Integer(), nullable=False),
-        sa.Column("after", sa.Integer(), nullable=False),
+        sa.Column("before", Int, nullable=False),
+        sa.Column("after", Int, nullable=False),
         sa.Column("reason", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["endpoint"], ["endpoints.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
@@ -152,9 +152,9 @@ def upgrade() -> None:
     op.create_table(
         "uploads",
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("folder", sa.Integer(), nullable=False),
+        sa.Column("folder", Int, nullable=False),
         sa.Column("path", sa.Text(), nullable=False),
-        sa.Column("length", sa.Integer(), nullable=False),
+        sa.Column("length", Int, nullable=False),
         sa.Column("user", sa.String(), nullable=False),
         sa.Column("created", Utc(), nullable=False),
         sa.Column("expires", Utc(), nullable=False),
@@ -169,7 +169,7 @@ def upgrade() -> None:
     with op.batch_alter_table("folders", schema=None) as batch_op:
         batch_op.add_column(sa.Column("state", sa.String(), server_default="ready", nullable=False))
         batch_op.add_column(sa.Column("state_since", Utc(), nullable=True))
-        batch_op.add_column(sa.Column("source", sa.Integer(), nullable=True))
+        batch_op.add_column(sa.Column("source", Int, nullable=True))
         batch_op.add_column(sa.Column("reasons", sa.JSON(), server_default="[]", nullable=False))
         batch_op.add_column(sa.Column("contents", sa.JSON(), server_default="[]", nullable=False))
 
