@@ -378,7 +378,7 @@ class RevisionRow(Base):
 
 
 class ReplicaRow(Base):
-    """A session that serves an endpoint. It is gone with its session's end."""
+    """A session that serves an endpoint, or did a short while ago."""
 
     __tablename__ = "replicas"
     session: Mapped[str] = mapped_column(
@@ -391,6 +391,8 @@ class ReplicaRow(Base):
     """On its node; no other live replica has it."""
     draining: Mapped[datetime | None]
     """Since when it gets no new requests, because it is to be stopped."""
+    gone: Mapped[datetime | None]
+    """When its session's end was noted; for a day, since who stopped a waiting one may take that back."""
 
 
 class DecisionRow(Base):

@@ -51,7 +51,9 @@ class EndpointHealth(StrEnum):
 
 class ReplicaPhase(StrEnum):
     WAITING = "waiting"
-    """Its session waits for room, or has not begun yet."""
+    """Its session waits for room."""
+    PREPARING = "preparing"
+    """Its session is being set up on its node."""
     STARTING = "starting"
     """It runs, and has not said yet that it can serve."""
     HEALTHY = "healthy"
