@@ -1,8 +1,71 @@
-"""Who may see and do what, in one place. The API asks here, whoever sends the call."""
+"""Who may see and do what, in one place. The API asks here, whoever sends the call.
+
+Two steps: which relations a person has to a thing (owner, member, leader of its project, admin …), here; and what a
+relation may do with a kind of thing, in `tenancy/policy.csv` (casbin; the table is in `tenancy/README.md`).
+"""
+
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import casbin
 
 from cluster.errors import NotAllowed
 from cluster.models import User
 from cluster.sentence import S
+
+RELATIONS = ("anyone", "member", "owner", "leader", "reader", "writer", "admin")
+Permission = Literal["read", "write"]
+_POLICY = Path(__file__).parent / "tenancy"
+
+
+class Who(NamedTuple):
+    """Which relations may do one action with one kind of thing."""
+
+    anyone: bool
+    member: bool
+    owner: bool
+    leader: bool
+    reader: bool
+    writer: bool
+    admin: bool
+
+
+@cache
+def enforcer() -> casbin.Enforcer:
+    """The policy, read once."""
+    return casbin.Enforcer(str(_POLICY / "model.conf"), str(_POLICY / "policy.csv"))
+
+
+@cache
+def who_may(action: str, kind: str) -> Who:
+    """The policy's answer. `ValueError` for an action that it says nothing of: a slip of the programmer's."""
+    answers = Who(*(bool(enforcer().enforce(relation, kind, action)) for relation in RELATIONS))
+    if not any(answers):
+        raise ValueError(f"the policy says nothing of {action} {kind}")
+    return answers
+
+
+def may(
+    user: User, action: str, kind: str, owner: str | None, project: str | None, permission: Permission | None = None
+) -> bool:
+    """May `user` do it with a thing of that kind, which is `owner`'s and in `project`?
+
+    `permission` is what a grant gives them of a folder.
+    """
+    who = who_may(action, kind)
+    return (
+        who.anyone
+        or (who.owner and owner == user.name)
+        or (who.member and project in user.projects)
+        or (who.admin and user.role == "admin")
+        or (who.leader and project in user.leads)
+        or (permission is not None and (who.writer if permission == "write" else who.reader))
+    )
+
+
+# ── sessions, folders, and whatever else belongs to a person and a project ───────────────────────
 
 
 def is_admin(user: User) -> bool:
@@ -11,18 +74,17 @@ def is_admin(user: User) -> bool:
 
 def sees(user: User, owner: str, project: str) -> bool:
     """One's own, one's projects', and for an admin everything."""
-    return is_admin(user) or owner == user.name or project in user.projects
+    return may(user, "see", "work", owner, project)
+
+
+def sees_all(user: User) -> bool:
+    """Everybody's: what a query needs not filter."""
+    return is_admin(user) and who_may("see", "work").admin
 
 
 def owns(user: User, owner: str, project: str) -> bool:
     """May stop or delete it: the owner, the project's admin, an admin."""
-    leads = user.role == "project_admin" and project in user.projects
-    return is_admin(user) or owner == user.name or leads
-
-
-def must_be_admin(user: User) -> None:
-    if not is_admin(user):
-        raise NotAllowed(S("Only an admin may do this; you are {user} ({role}).", user=user.name, role=user.role))
+    return may(user, "change", "work", owner, project)
 
 
 def must_own(user: User, what: str, owner: str, project: str) -> None:
@@ -37,6 +99,83 @@ def must_own(user: User, what: str, owner: str, project: str) -> None:
         )
 
 
+def sees_folder(user: User, owner: str, project: str, permission: Permission | None = None) -> bool:
+    """`permission`: what grants to the person or their projects give them, the strongest; None without any."""
+    return may(user, "see", "folder", owner, project, permission)
+
+
+def writes_folder(user: User, owner: str, project: str, permission: Permission | None = None) -> bool:
+    """May change what is in it, and mount it to write."""
+    return may(user, "write", "folder", owner, project, permission)
+
+
+# ── projects and people ──────────────────────────────────────────────────────────────────────────
+
+
+def is_in(user: User, project: str) -> bool:
+    """May use the project: start sessions, make folders."""
+    return may(user, "use", "project", None, project)
+
+
 def must_be_in(user: User, project: str) -> None:
-    if not is_admin(user) and project not in user.projects:
+    if not is_in(user, project):
         raise NotAllowed(S("You are not in project {project}.", project=project))
+
+
+def sees_project(user: User, project: str) -> bool:
+    """That it exists, who is in it, and what of its quota is used."""
+    return may(user, "see", "project", None, project)
+
+
+def leads(user: User, project: str) -> bool:
+    """May say who is in the project."""
+    return may(user, "lead", "project", None, project)
+
+
+def must_lead(user: User, project: str) -> None:
+    if not leads(user, project):
+        raise NotAllowed(S("Only an admin of project {project} or an admin may do this.", project=project))
+
+
+def sees_user(user: User, name: str, projects: Collection[str]) -> bool:
+    """Somebody in `projects`: oneself, whoever shares a project, for an admin everybody. Whoever leads a project may
+    put anybody into it, and so sees everybody's name."""
+    return bool(user.leads) or _may_of_person(user, "see", name, projects)
+
+
+def sees_usage(user: User, name: str, projects: Collection[str]) -> bool:
+    """What somebody in `projects` uses of their quota."""
+    return _may_of_person(user, "usage", name, projects)
+
+
+def _may_of_person(user: User, action: str, name: str, projects: Collection[str]) -> bool:
+    return any(may(user, action, "user", name, project) for project in [*projects, None])
+
+
+# ── the rest ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def must_be_admin(user: User) -> None:
+    if not is_admin(user):
+        raise NotAllowed(S("Only an admin may do this; you are {user} ({role}).", user=user.name, role=user.role))
+
+
+def must_may(user: User, action: str, kind: str) -> None:
+    """Of things that are nobody's: the cluster, a new user. Raises `NotAllowed`."""
+    if not may(user, action, kind, None, None):
+        must_be_admin(user)
+
+
+def sees_journal_of(user: User, name: str) -> bool:
+    """What `name` has done."""
+    return may(user, "see", "journal", name, None)
+
+
+def may_undo(user: User, name: str) -> bool:
+    """What `name` has done."""
+    return may(user, "undo", "journal", name, None)
+
+
+def has_token_rights(user: User, owner: str) -> bool:
+    """May make, list and revoke tokens of `owner`'s ("" for the agents')."""
+    return may(user, "make", "token", owner, None)

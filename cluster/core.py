@@ -7,8 +7,6 @@ execute ──► writer ──► operations ──► draft: sessions, nodes, 
 import asyncio
 import contextlib
 import gc
-import hashlib
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,16 +27,17 @@ from cluster.db.tables import (
     Meta,
     NodeRow,
     SessionRow,
-    TokenRow,
     UsageRow,
 )
 from cluster.directory import KINDS, Directory
 from cluster.draft import Draft
-from cluster.errors import ClusterError, NotAuthenticated, NotFound
+from cluster.errors import ClusterError, NotFound
 from cluster.execution import Execution
 from cluster.house import House
 from cluster.idents import Idents
-from cluster.journal import Journal
+from cluster.journal.chain import Link
+from cluster.journal.reads import Journal
+from cluster.journal.refusals import Refusals
 from cluster.keeper import Keeper
 from cluster.ledger import Ledger
 from cluster.lifecycle import WAITING
@@ -53,6 +52,7 @@ from cluster.standing import Standings
 from cluster.storage.reads import Folders
 from cluster.storage.volumes import Volumes
 from cluster.tenancy.reads import People
+from cluster.tenancy.tokens import Tokens
 from cluster.transaction import Transaction
 from cluster.writer import Writer
 
@@ -98,9 +98,11 @@ class Core:
         self.house = House(self)
         self.reads = Reads(self)
         self.people = People(self)
+        self.tokens = Tokens(self)
         self.folders = Folders(self)
         self.journal = Journal(self)
-        self.keepers: list[Keeper] = []
+        self.refusals = Refusals(self)
+        self.keepers: list[Keeper] = [self.refusals]
         self._standings = Standings(self)
         self._execution = Execution(self)
 
@@ -135,8 +137,12 @@ class Core:
             self.directory = await db.run_sync(Directory.load)
             self.ledger = await db.run_sync(Ledger.load)
             events = await db.scalar(select(func.max(EventRow.seq))) or 0
-            audits = await db.scalar(select(func.max(AuditRow.id))) or 0
-        self.draft = Draft(self.ledger, events, audits)
+            last = select(AuditRow.id, AuditRow.chain).order_by(AuditRow.id.desc()).limit(1)
+            audit = (await db.execute(last)).first()
+        newest = Link(*audit) if audit else Link()
+        if hasattr(self, "draft") and self.draft.written.number >= newest.number:
+            newest = self.draft.written  # what this process wrote is believed before what the database says by now
+        self.draft = Draft(self.ledger, events, newest)
         self.outlook = Outlook(self.ledger, self.directory)
 
     async def refresh(self) -> None:
@@ -188,17 +194,11 @@ class Core:
 
     async def token_for(self, owner: str) -> str:
         """A new token of a user's ("" for the agents'); only its hash is kept."""
-        token = secrets.token_urlsafe(24)
-        async with self.db.write() as db:
-            db.add(TokenRow(id=_hashed(token), owner=owner))
-        return token
+        return await self.tokens.make(owner)
 
     async def owner_of(self, token: str) -> str:
         """Whose the token is; "" for the agents'. Raises `NotAuthenticated`."""
-        owner = (await self.fresh_directory()).owners.get(_hashed(token))
-        if owner is None:
-            raise NotAuthenticated(S("This token is not known here; log in again or restart `helmsman`."))
-        return owner
+        return await self.tokens.owner_of(token)
 
     async def meta(self, key: str, value: str | None = None) -> str | None:
         """Read, or with `value` write, a fact about the cluster."""
@@ -315,7 +315,3 @@ def _calm_collector() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def _hashed(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Header, Query, Request
 
 from cluster.core import Core
-from cluster.errors import NotAllowed, NotAuthenticated
+from cluster.errors import NotAllowed, NotAuthenticated, NotFound
 from cluster.models import User
 from cluster.sentence import S
 
@@ -28,7 +28,10 @@ async def _owner(core: TheCore, authorization: Annotated[str, Header()] = "") ->
 async def _user(core: TheCore, owner: Annotated[str, Depends(_owner)]) -> User:
     if not owner:
         raise NotAllowed(S("The agents' token can't be used for this."))
-    return await core.user(owner)
+    try:
+        return await core.user(owner)
+    except NotFound as e:  # a deactivated person's: to be told no more than a stranger
+        raise NotAuthenticated(S("This token is not known here; log in again or restart `helmsman`.")) from e
 
 
 async def agent(owner: Annotated[str, Depends(_owner)]) -> None:

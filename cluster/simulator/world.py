@@ -173,7 +173,7 @@ class _Auth(httpx.Auth):
 
     async def async_auth_flow(self, request: httpx.Request) -> AsyncGenerator[httpx.Request, httpx.Response]:
         if self._token is None:
-            self._token = await self._core.token_for(self._user)
+            self._token = self._core.tokens.passing(self._user)
         request.headers["Authorization"] = f"Bearer {self._token}"
         yield request
 
