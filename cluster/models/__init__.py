@@ -7,9 +7,11 @@ seconds, times are aware datetimes in UTC, shares and utilisation 0..1, temperat
 from cluster.models.agents import *
 from cluster.models.base import *
 from cluster.models.endpoints import *
+from cluster.models.journal import *
 from cluster.models.nodes import *
 from cluster.models.operations import *
 from cluster.models.people import *
+from cluster.models.pipelines import *
 from cluster.models.sessions import *
 from cluster.models.storage import *
 from cluster.models.store import *

@@ -1,29 +1,14 @@
-"""YAML with its line numbers: what a file says, and where it says it."""
+"""A scenario's text with its line numbers, and what is wrong with it."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from cluster.errors import ScenarioError
-from cluster.sentence import S, Sentence
+from cluster.lines import Mistake, Place, Source, document
+from cluster.sentence import S
 
-Place = tuple[str | int, ...]
-"""Keys and indexes from the top: ("sessions", 3, "node")."""
-
-_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """One thing wrong with a scenario file. `line` counts from 1, 0 when it isn't a line's fault."""
-
-    line: int
-    sentence: Sentence
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.sentence}" if self.line else str(self.sentence)
+__all__ = ["Mistake", "Place", "ScenarioMistakes", "Source", "parse", "read"]
 
 
 class ScenarioMistakes(ScenarioError):
@@ -33,22 +18,6 @@ class ScenarioMistakes(ScenarioError):
         self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line))
         listing = "\n".join(f"  {mistake}" for mistake in self.mistakes)
         super().__init__(S("The scenario {name} can't be used:\n{mistakes}", name=name, mistakes=listing))
-
-
-@dataclass(slots=True)
-class Source:
-    """A parsed file: its data, the line of every value, and keys that are there twice."""
-
-    name: str
-    data: Any
-    lines: dict[Place, int] = field(default_factory=dict)
-    mistakes: list[Mistake] = field(default_factory=list)
-
-    def line(self, path: Place) -> int:
-        """The line of the value at `path`, or of the nearest thing around it."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path, 1)
 
 
 def read(path_or_text: Path | str) -> Source:
@@ -72,39 +41,14 @@ def read(path_or_text: Path | str) -> Source:
 def parse(text: str, name: str) -> Source:
     """YAML text as data with lines. `ScenarioError` when it isn't YAML."""
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        source = Source(name, {})
-        if node is not None:
-            _walk(node, (), source)
-            source.data = loader.construct_document(node)
+        return document(text, name)
     except yaml.MarkedYAMLError as e:
         raise _not_yaml(name, e) from e
     except (yaml.YAMLError, RecursionError, ValueError) as e:
         raise ScenarioError(S("The scenario {name} is not YAML: {why}", name=name, why=str(e))) from e
-    return source
 
 
 def _not_yaml(name: str, e: yaml.MarkedYAMLError) -> ScenarioMistakes:
     mark = e.problem_mark or e.context_mark
     why = S("this is not YAML: {why}", why=e.problem or e.context or "unreadable")
     return ScenarioMistakes(name, [Mistake(mark.line + 1 if mark else 0, why)])
-
-
-def _walk(node: yaml.Node, path: Place, source: Source) -> None:
-    source.lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            _walk(item, (*path, i), source)
-    elif isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            _entry(key, value, path, source)
-
-
-def _entry(key: yaml.Node, value: yaml.Node, path: Place, source: Source) -> None:
-    here = (*path, str(key.value))
-    if here in source.lines:
-        message = S("{key} is given twice here", key=str(key.value))
-        source.mistakes.append(Mistake(key.start_mark.line + 1, message))
-    source.lines[here] = key.start_mark.line + 1
-    _walk(value, here, source)
