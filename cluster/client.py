@@ -16,6 +16,7 @@ from cluster.models import (
     Explanation,
     Folder,
     Image,
+    JournalCheck,
     LogPage,
     Names,
     Node,
@@ -127,12 +128,16 @@ class Client:
         return await self._get("/v1/images", Page[Image])
 
     async def audit(self, **query: Query) -> Page[AuditEntry]:
-        """Newest first. `user`, `action`, `limit` (50)."""
+        """Newest first. `user`, `action`, `result`, `since`, `before` (an audit id), `limit` (50)."""
         return await self._get("/v1/audit", Page[AuditEntry], **query)
 
-    async def events(self, after: int = 0, limit: int = 200) -> Page[Event]:
-        """Events with `seq > after`, oldest first; `after=-1` gives the newest `limit`."""
-        return await self._get("/v1/events", Page[Event], after=after, limit=limit)
+    async def verify_audit(self, newest: str | None = None, known: str | None = None) -> JournalCheck:
+        """Whether the journal is whole; `newest` and `known`: an audit id and its hash as they were kept elsewhere."""
+        return await self._get("/v1/audit/verify", JournalCheck, newest=newest, known=known)
+
+    async def events(self, after: int = 0, limit: int = 200, **query: Query) -> Page[Event]:
+        """Those with `seq > after`, oldest first; `after=-1`: the newest `limit`. `target`, `severity`, `since`."""
+        return await self._get("/v1/events", Page[Event], after=after, limit=limit, **query)
 
     async def follow_events(self, after: int = 0) -> AsyncIterator[Event]:
         """As they happen (server-sent events); ends when the connection does."""

@@ -3,14 +3,17 @@
 `mark` and `back` are for one operation, `abandon` and `settle` for all that is committed at once.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from pydantic_core import from_json
+
 from cluster.db import log
 from cluster.db.log import Statement, as_json, as_utc
+from cluster.journal.chain import Link, chained
 from cluster.ledger import Ledger, Usage
 from cluster.live import (
     NODE_COLUMNS,
@@ -57,14 +60,16 @@ class Saved:
 
 
 class Draft:
-    """Changes of `ledger` not yet committed. `events` and `audits` are how many were ever written."""
+    """Changes of `ledger` not yet committed. `events`: how many were ever written; `newest`: the journal's last row."""
 
-    def __init__(self, ledger: Ledger, events: int, audits: int) -> None:
+    def __init__(self, ledger: Ledger, events: int, newest: Link) -> None:
         self.ledger = ledger
-        self._events_before, self._audits_before = events, audits
+        self._events_before, self._newest = events, newest
         self._first, self._since_mark = Saved(), Saved()
         self._events: list[Values] = []
         self._audits: list[Values] = []
+        self._links: list[Link] = []
+        """Of the rows in `_audits`."""
         self._keys: list[Values] = []
         self._lengths = (0, 0, 0)
 
@@ -108,13 +113,35 @@ class Draft:
         said = as_json({"text": message.text, "params": message.params})
         self._events.append((as_utc(at), kind, severity, target, said))
 
-    def audit(self, at: datetime, user: str, action: str, operation: str, targets: list[str], inverse: Any) -> int:
-        """A row of the journal, `operation` as JSON; its number."""
-        number = self._audits_before + len(self._audits) + 1
+    @property
+    def written(self) -> Link:
+        """The journal's newest row that is committed."""
+        return self._newest
+
+    @property
+    def head(self) -> Link:
+        """The journal's newest row, written or about to be."""
+        return self._links[-1] if self._links else self._newest
+
+    def audit(
+        self,
+        at: datetime,
+        user: str,
+        action: str,
+        operation: str,
+        targets: list[str],
+        inverse: Mapping[str, Any] | None,
+        result: str = "done",
+        reasons: Sequence[Any] = (),
+    ) -> int:
+        """A row of the journal, `operation` as JSON, chained to the one before it; its number."""
+        number = self.head.number + 1
         undo = None if inverse is None else as_json(dict(inverse))
-        self._audits.append(
-            (number, as_utc(at), user, action, operation, as_json(targets), undo, None, "done", "[]", None)
-        )
+        on, why = as_json(targets), as_json([*reasons])
+        read = [from_json(operation), from_json(on), None if undo is None else from_json(undo), result, from_json(why)]
+        chain = chained(self.head.chain, (number, at, user, action, *read))
+        self._audits.append((number, as_utc(at), user, action, operation, on, undo, None, result, why, chain))
+        self._links.append(Link(number, chain))
         return number
 
     def key(self, user: str, key: str, outcome: str, at: datetime) -> None:
@@ -146,6 +173,7 @@ class Draft:
                 del self._first.nodes[name]
         for rows, length in zip((self._events, self._audits, self._keys), self._lengths, strict=True):
             del rows[length:]
+        del self._links[self._lengths[1] :]
         self._since_mark = Saved()
 
     def abandon(self) -> None:
@@ -182,7 +210,7 @@ class Draft:
 
     def _forget(self) -> None:
         self._first, self._since_mark = Saved(), Saved()
-        self._events, self._audits, self._keys = [], [], []
+        self._events, self._audits, self._keys, self._links = [], [], [], []
         self._lengths = (0, 0, 0)
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +250,7 @@ class Draft:
     def settle(self) -> None:
         """It is committed."""
         self._events_before += len(self._events)
-        self._audits_before += len(self._audits)
+        self._newest = self.head
         past = self.ledger.past
         for ident in [ident for ident in past if ident not in self.ledger.dependents]:
             del past[ident]

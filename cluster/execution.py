@@ -9,9 +9,9 @@ from cluster import consequences
 from cluster.consequences import Before, People
 from cluster.db.tables import KeyRow
 from cluster.errors import ClusterError
+from cluster.journal.chain import audit_id
 from cluster.models import Effect, Operation, OperationRequest, Outcome, Reason, Resources, User
 from cluster.operations import apply
-from cluster.operations.undo import audit_id
 from cluster.scheduler import Plan
 from cluster.sentence import S
 from cluster.transaction import Done, Refused, Transaction
@@ -40,9 +40,21 @@ class Execution:
         try:
             return await (self._alone(user, request) if alone else self._together(user, request))
         except Refused as e:
-            return _refusal(request, e.reasons)
+            return await self._refused(user, request, e.reasons)
         except ClusterError as e:
-            return _refusal(request, [_reason(e)])
+            return await self._refused(user, request, [_reason(e)], failed=e.status >= 500)
+        except Exception:
+            message = S("The server failed at this; its log says why.")
+            await self._refused(user, request, [Reason(code="unavailable", message=message)], failed=True)
+            raise
+
+    async def _refused(
+        self, user: User, request: OperationRequest, reasons: list[Reason], failed: bool = False
+    ) -> Outcome:
+        """The outcome, once it is in the journal."""
+        if not request.dry_run:
+            await self._core.refusals.note(user, request.operation, reasons, "failed" if failed else "refused")
+        return _refusal(request, reasons)
 
     # ── in a round with others ───────────────────────────────────────────────────────────────────
 

@@ -26,7 +26,7 @@ KEYS_FOR = timedelta(days=7)
 """An idempotency key is known for so long."""
 HISTORY_FOR = timedelta(days=90)
 """Events and the journal are kept for so long."""
-HISTORY = (("events", "seq", HISTORY_FOR), ("audit", "id", HISTORY_FOR))
+HISTORY = (("events", "seq", HISTORY_FOR),)
 BITE = 1000
 """So many rows of each kind are cleared away at a time."""
 
@@ -88,6 +88,7 @@ class House:
         async def clears(tx: Transaction) -> Callable[[], bool]:
             purged = await self._purge(tx)
             await _forget(tx)
+            await self._core.journal.clear(tx, tx.now - HISTORY_FOR, BITE)
             return lambda: purged
 
         return await self._core.writer.alone(self._core.system, clears)
@@ -110,7 +111,7 @@ class House:
 async def _forget(tx: Transaction) -> None:
     """The oldest rows, a bite at a time, if they are old enough.
 
-    The last event and audit row stay, since the next number follows from them.
+    The last event stays, since the next number follows from it.
     """
     for table, number, age in (("idempotency_keys", "rowid", KEYS_FOR), *HISTORY):
         old = f"SELECT {number} FROM {table} WHERE {number} < (SELECT max({number}) FROM {table})"

@@ -9,7 +9,15 @@ from cluster.models.base import Model, Reason, Resources
 from cluster.models.endpoints import DeleteEndpoint, DeployModel, ScaleEndpoint
 from cluster.models.nodes import CordonNode, DrainNode, SetSchedulingPolicy, UncordonNode
 from cluster.models.sessions import Session, StartSession, TerminateSessions
-from cluster.models.storage import CreateFolder, DeleteFolder, RestoreFolder
+from cluster.models.storage import (
+    CloneFolder,
+    CreateFolder,
+    DeleteFolder,
+    RestoreFolder,
+    SetFolderQuota,
+    ShareFolder,
+    UnshareFolder,
+)
 from cluster.sentence import Sentence
 
 __all__ = ["AuditEntry", "Effect", "Operation", "OperationRequest", "Outcome", "Undo"]
@@ -31,6 +39,10 @@ Operation = Annotated[
     | CreateFolder
     | DeleteFolder
     | RestoreFolder
+    | ShareFolder
+    | UnshareFolder
+    | CloneFolder
+    | SetFolderQuota
     | DeployModel
     | ScaleEndpoint
     | DeleteEndpoint
@@ -102,9 +114,12 @@ class AuditEntry(Model):
     user: str
     action: str
     """The operation's name, which is the tool's."""
-    operation: Operation
+    operation: Operation | dict[str, Any]
+    """As it was asked; as JSON when this version has no such operation, or it was too long to be kept whole."""
     targets: list[str] = []
-    result: Literal["done", "refused"] = "done"
+    result: Literal["done", "refused", "failed"] = "done"
+    """refused: nothing was changed, for `reasons`; failed: it could not be written, or the server has a bug."""
+    reasons: list[Reason] = []
     inverse: dict[str, Any] | None = None
     """The operation that puts it back, as JSON, or a server-side step (`op` starting with `_`)."""
     undone_by: str | None = None

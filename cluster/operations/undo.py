@@ -7,9 +7,10 @@ from sqlalchemy import select
 from cluster import access
 from cluster.db.tables import AuditRow
 from cluster.errors import NotAllowed, NotFound
+from cluster.journal.chain import audit_id, number_of
 from cluster.lifecycle import ENDED
-from cluster.models import DeleteFolder, Reason, SetSchedulingPolicy, TerminateSessions, Undo
-from cluster.operations import folders, groups, nodes, sessions
+from cluster.models import DeleteFolder, Reason, SetFolderQuota, SetSchedulingPolicy, TerminateSessions, Undo
+from cluster.operations import folders, groups, nodes, sessions, sharing
 from cluster.sentence import S
 from cluster.transaction import Done, Refused, Transaction
 
@@ -24,14 +25,11 @@ async def undo(tx: Transaction, op: Undo) -> Done:
     return done
 
 
-def audit_id(number: int) -> str:
-    return f"a-{number:04d}"
-
-
 async def _last(tx: Transaction) -> AuditRow:
     query = (
         select(AuditRow)
         .where(AuditRow.user == tx.user.name, AuditRow.undone_by.is_(None), AuditRow.action != "undo")
+        .where(AuditRow.result == "done")
         .order_by(AuditRow.id.desc())
         .limit(100)
     )
@@ -43,8 +41,8 @@ async def _last(tx: Transaction) -> AuditRow:
 
 
 async def _named(tx: Transaction, ref: str) -> AuditRow:
-    number = ref.removeprefix("a-")
-    row = await tx.db.get(AuditRow, int(number)) if number.isdigit() else None
+    number = number_of(ref)
+    row = None if number is None else await tx.db.get(AuditRow, number)
     if row is None:
         raise NotFound(S("There is no action {name}; /history lists them.", name=ref))
     if row.user != tx.user.name and not access.is_admin(tx.user):
@@ -54,6 +52,10 @@ async def _named(tx: Transaction, ref: str) -> AuditRow:
 
 def _undoable(row: AuditRow, earlier: AuditRow | None = None) -> AuditRow:
     """`row`, if it can be taken back. The last one is never passed over in silence: `earlier` is only offered."""
+    if row.result != "done":
+        words = {"name": audit_id(row.id), "result": row.result}
+        message = S("{name} was not done ({result}); there is nothing to undo.", **words)
+        raise Refused(Reason(code="conflict", message=message))
     if row.undone_by is not None:
         raise Refused(Reason(code="conflict", message=S("{name} is undone already.", name=audit_id(row.id))))
     if row.inverse is not None:
@@ -79,6 +81,10 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
             return await groups.set_policy(tx, SetSchedulingPolicy.model_validate(inverse))
         case "delete_folder":
             return await folders.delete(tx, DeleteFolder.model_validate(inverse))
+        case "set_folder_quota":
+            return await folders.set_quota(tx, SetFolderQuota.model_validate(inverse))
+        case "_share":
+            return await sharing.put_back(tx, inverse["folder"], inverse["grants"])
         case "_untrash":
             return await folders.untrash(tx, inverse["folder"])
         case "_requeue":

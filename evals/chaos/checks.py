@@ -77,7 +77,7 @@ def in_the_database(house: House, promises: list[Promise]) -> list[str]:
     with closing(sqlite3.connect(f"file:{house.database}?mode=ro", uri=True)) as db:
         keys = Counter(key for (key,) in db.execute("SELECT json_extract(env, '$.CHAOS_KEY') FROM sessions"))
         held = db.execute("SELECT session, rank FROM allocations").fetchall()
-        journal = {f"a-{number:04d}": action for number, action in db.execute("SELECT id, action FROM audit")}
+        journal = {f"a-{number:04d}": action for number, action in db.execute("SELECT id, action FROM audit WHERE result = 'done'")}
     wrong = [f"{key} has {count} sessions" for key, count in keys.items() if count != 1]
     wrong += [f"nobody was told of {key}" for key in keys.keys() - {p.key for p in promises}]
     wrong += [f"{session}, rank {rank}, is still held" for session, rank in held]
