@@ -49,6 +49,7 @@ from cluster.reads import Reads
 from cluster.scheduler import Plan
 from cluster.sentence import S
 from cluster.standing import Standings
+from cluster.storage.clones import Clones
 from cluster.storage.reads import Folders
 from cluster.storage.volumes import Volumes
 from cluster.tenancy.reads import People
@@ -102,7 +103,8 @@ class Core:
         self.folders = Folders(self)
         self.journal = Journal(self)
         self.refusals = Refusals(self)
-        self.keepers: list[Keeper] = [self.refusals]
+        self.clones = Clones(self)
+        self.keepers: list[Keeper] = [self.refusals, self.clones]
         self._standings = Standings(self)
         self._execution = Execution(self)
 

@@ -18,11 +18,12 @@ from cluster.errors import Ambiguous, NotFound
 from cluster.ledger import Ledger
 from cluster.lifecycle import ENDED, WAITING, move
 from cluster.live import LiveNode, LiveSession, Rank
-from cluster.models import Effect, Reason, SessionResult, SessionState, User
+from cluster.models import Effect, Reason, SessionResult, SessionState, TokenMade, User
 from cluster.scheduler import Plan
 from cluster.scheduler.shares import CORES_PER_DEVICE
 from cluster.scheduler.state import Placement
 from cluster.sentence import S, Sentence
+from cluster.storage import rights
 from cluster.storage.volumes import Volumes
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Done:
     warnings: list[Sentence] = field(default_factory=list)
     sessions: list[LiveSession] = field(default_factory=list)
     """Those that it made."""
+    made: TokenMade | None = None
+    """The token that it made, for the one who asked only."""
     undoes: AuditRow | None = None
     """What an undo took back."""
 
@@ -290,7 +293,8 @@ class Transaction:
         wanted = FolderRow.trash_id.is_not(None) if trashed else FolderRow.trash_id.is_(None)
         async with self.look() as db:
             every = (await db.scalars(select(FolderRow).where(wanted))).all()
-        rows = [r for r in every if access.sees(self.user, r.owner, r.project)]
+            shared = await rights.grants(db)
+        rows = [r for r in every if rights.sees(self.user, r, shared)]
         found = [r for r in rows if ref in (r.name, f"{r.project}/{r.name}")]
         if not found:
             where = (

@@ -8,6 +8,19 @@ from pydantic import Field
 from cluster.models.base import Model, Reason, Resources
 from cluster.models.endpoints import DeleteEndpoint, DeployModel, ScaleEndpoint
 from cluster.models.nodes import CordonNode, DrainNode, SetSchedulingPolicy, UncordonNode
+from cluster.models.people import (
+    AddProjectMember,
+    CreateProject,
+    CreateToken,
+    CreateUser,
+    DeactivateUser,
+    ReactivateUser,
+    RegisterImage,
+    RemoveProjectMember,
+    RevokeToken,
+    SetQuota,
+    TokenMade,
+)
 from cluster.models.sessions import Session, StartSession, TerminateSessions
 from cluster.models.storage import (
     CloneFolder,
@@ -46,6 +59,16 @@ Operation = Annotated[
     | DeployModel
     | ScaleEndpoint
     | DeleteEndpoint
+    | CreateProject
+    | CreateUser
+    | DeactivateUser
+    | ReactivateUser
+    | AddProjectMember
+    | RemoveProjectMember
+    | SetQuota
+    | RegisterImage
+    | CreateToken
+    | RevokeToken
     | Undo,
     Field(discriminator="op"),
 ]
@@ -92,6 +115,8 @@ class Outcome(Model):
     digest: str = ""
     """Of the operation and its stable effects. Give it back as `expect` when the person has agreed."""
     audit_id: str | None = None
+    made: TokenMade | None = Field(default=None, exclude=True)
+    """The token, for create_token: for the route that shows it, and never written down or sent with the outcome."""
     session: Session | None = None
     """The session made, for start_session; of several the first."""
 

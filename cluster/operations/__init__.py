@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cluster.models import Operation
-from cluster.operations import folders, groups, nodes, sessions, undo
+from cluster.operations import cloning, folders, groups, images, nodes, people, quotas, sessions, sharing, tokens, undo
 from cluster.transaction import Done, Transaction
 
 _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
@@ -20,6 +20,20 @@ _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
     "create_folder": folders.create,
     "delete_folder": folders.delete,
     "restore_folder": folders.restore,
+    "share_folder": sharing.share,
+    "unshare_folder": sharing.unshare,
+    "clone_folder": cloning.clone,
+    "set_folder_quota": folders.set_quota,
+    "create_project": people.create_project,
+    "create_user": people.create_user,
+    "deactivate_user": people.deactivate,
+    "reactivate_user": people.reactivate,
+    "add_project_member": people.add_member,
+    "remove_project_member": people.remove_member,
+    "set_quota": quotas.set_quota,
+    "register_image": images.register,
+    "create_token": tokens.create,
+    "revoke_token": tokens.revoke,
     "undo": undo.undo,
 }
 

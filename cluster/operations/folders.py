@@ -9,13 +9,17 @@ from sqlalchemy import select
 from cluster import access
 from cluster.db.tables import FolderRow
 from cluster.errors import ClusterError
-from cluster.models import CreateFolder, DeleteFolder, Effect, Reason, RestoreFolder
+from cluster.models import CreateFolder, DeleteFolder, Effect, Reason, RestoreFolder, SetFolderQuota
 from cluster.operations.sessions import project_of
 from cluster.records import TRASH_DAYS
 from cluster.sentence import S
+from cluster.storage import room
 from cluster.storage.volumes import Volumes, checked
 from cluster.transaction import Done, Refused, Transaction
 from cluster.units import human_size
+
+COUNT_FOR = 0.25
+"""Seconds that a preview may spend on counting what a folder holds; other operations wait meanwhile."""
 
 
 def trash_id(row: FolderRow) -> str:
@@ -25,7 +29,8 @@ def trash_id(row: FolderRow) -> str:
 
 async def create(tx: Transaction, op: CreateFolder) -> Done:
     name, project = checked(op.name), project_of(tx, op.project)
-    await _free(tx, project, name)
+    await must_be_free(tx, project, name)
+    await room.must_fit(tx, 0, project, tx.user.name)
     row = FolderRow(
         name=name,
         project=project,
@@ -55,16 +60,16 @@ async def create(tx: Transaction, op: CreateFolder) -> Done:
 
 
 async def delete(tx: Transaction, op: DeleteFolder) -> Done:
-    """To the trash, kept for seven days. Refused while a live session mounts it."""
+    """To the trash, kept for seven days. Refused while a live session mounts it, or while it is being cloned.
+
+    One that is being filled, or could not be, has nothing to keep: it is simply gone.
+    """
     row = await tx.folder(op.folder)
     access.must_own(tx.user, row.name, row.owner, row.project)
-    users = _mounted_by(tx, row)
-    if users:
-        message = S("{folder} is mounted by {sessions}; stop them first.", folder=row.name, sessions=", ".join(users))
-        raise Refused(Reason(code="conflict", message=message, ahead=users))
-    size = row.size
-    if tx.volumes is not None:
-        size = row.size = await asyncio.to_thread(tx.volumes.size, row.project, row.name)
+    await _not_in_use(tx, row)
+    if row.state != "ready":
+        return await _give_up(tx, row)
+    size = row.size = await _size_now(tx, row)
     row.trash_id, row.trashed_at = trash_id(row), tx.now
     where, project, name = trash_id(row), row.project, row.name
     tx.on_disk(lambda v: v.trash(project, name, where), lambda v: v.restore(where, project, name))
@@ -77,12 +82,80 @@ async def delete(tx: Transaction, op: DeleteFolder) -> Done:
         size=human_size(size),
         days=TRASH_DAYS,
     )
-    owner = row.owner if row.owner != tx.user.name else None
     return Done(
-        effects=[Effect(kind="removes", target=row.name, message=message, owner=owner)],
+        effects=[Effect(kind="removes", target=row.name, message=message, owner=_other(tx, row))],
         targets=[row.name],
         undo=S("undo, or restore_folder, puts it back within {days} days.", days=TRASH_DAYS),
         inverse={"op": "_untrash", "folder": row.id},
+    )
+
+
+async def _give_up(tx: Transaction, row: FolderRow) -> Done:
+    """A clone that is not finished: its row goes, and its copy with it (`storage.clones`)."""
+    message = S("{folder} is not filled yet; it is given up, and what was copied is removed.", folder=row.name)
+    tx.event("folder_deleted", row.name, S("{user} gave up folder {name}.", user=tx.user.name, name=row.name))
+    await tx.db.delete(row)
+    tx.core.clones.look_again()
+    effect = Effect(kind="removes", target=row.name, message=message, owner=_other(tx, row))
+    return Done(effects=[effect], targets=[row.name])
+
+
+async def _not_in_use(tx: Transaction, row: FolderRow) -> None:
+    if users := _mounted_by(tx, row):
+        message = S("{folder} is mounted by {sessions}; stop them first.", folder=row.name, sessions=", ".join(users))
+        raise Refused(Reason(code="conflict", message=message, ahead=users))
+    query = select(FolderRow.name).where(FolderRow.source == row.id, FolderRow.state == "cloning")
+    if clone := await tx.db.scalar(query):
+        message = S("{folder} is being copied to {clone}; wait for that, or delete {clone} first.", folder=row.name,
+                    clone=clone)  # fmt: skip
+        raise Refused(Reason(code="conflict", message=message))
+
+
+async def _size_now(tx: Transaction, row: FolderRow) -> int:
+    """Counted, if that takes no longer than a person waits; else as it was when it was counted last."""
+    if tx.volumes is None:
+        return row.size
+    counted = await asyncio.to_thread(tx.volumes.size_within, row.project, row.name, COUNT_FOR)
+    return row.size if counted is None else counted
+
+
+def _other(tx: Transaction, row: FolderRow) -> str | None:
+    """The owner, when that is not the asking person."""
+    return row.owner if row.owner != tx.user.name else None
+
+
+def must_be_ready(row: FolderRow) -> None:
+    """A folder whose clone is under way, or has failed, cannot be used."""
+    if row.state == "cloning":
+        message = S("{folder} is still being copied; it can be used when that is done.", folder=row.name)
+        raise Refused(Reason(code="conflict", message=message))
+    if row.state != "ready":
+        message = S("{folder} could not be copied; delete it and clone again.", folder=row.name)
+        raise Refused(Reason(code="conflict", message=message))
+
+
+async def set_quota(tx: Transaction, op: SetFolderQuota) -> Done:
+    """What it may hold. Less than it holds already is allowed: then nothing can be added until something is removed."""
+    row = await tx.folder(op.folder)
+    access.must_own(tx.user, row.name, row.owner, row.project)
+    before, row.quota = row.quota, op.quota
+    told = human_size(op.quota) if op.quota else ""
+    message = (
+        S("{folder} may hold {limit}; it holds {size}.", folder=row.name, limit=told, size=human_size(row.size))
+        if op.quota
+        else S("{folder} may hold as much as its project may.", folder=row.name)
+    )
+    tx.event("folder_quota", row.name, S("{user} set the quota of folder {name}.", user=tx.user.name, name=row.name))
+    warnings = []
+    if op.quota is not None and op.quota < row.size:
+        warnings.append(S("{folder} holds more than that already; nothing can be uploaded to it until some of it is "
+                          "removed.", folder=row.name))  # fmt: skip
+    return Done(
+        effects=[Effect(kind="changes", target=row.name, message=message, owner=_other(tx, row))],
+        targets=[row.name],
+        undo=S("undo sets the earlier quota again."),
+        inverse={"op": "set_folder_quota", "folder": f"{row.project}/{row.name}", "quota": before},
+        warnings=warnings,
     )
 
 
@@ -96,7 +169,8 @@ async def untrash(tx: Transaction, ident: int) -> Done:
     if row is None or row.trash_id is None:
         raise Refused(Reason(code="not_found", message=S("The folder is not in the trash any more.")))
     access.must_own(tx.user, row.name, row.owner, row.project)
-    await _free(tx, row.project, row.name)
+    await must_be_free(tx, row.project, row.name)
+    await room.must_fit(tx, row.size + await room.announced(tx.db, row.id), row.project, row.owner)
     where, project, name = row.trash_id, row.project, row.name
     row.trash_id = row.trashed_at = None
     await tx.db.flush()
@@ -116,7 +190,7 @@ async def untrash(tx: Transaction, ident: int) -> Done:
     )
 
 
-async def _free(tx: Transaction, project: str, name: str) -> None:
+async def must_be_free(tx: Transaction, project: str, name: str) -> None:
     query = select(FolderRow).where(FolderRow.project == project, FolderRow.name == name, FolderRow.trash_id.is_(None))
     if await tx.db.scalar(query) is not None:
         message = S("Project {project} has a folder {name} already; give another name.", project=project, name=name)
@@ -137,6 +211,8 @@ def _unmake(volumes: Volumes, project: str, name: str) -> None:
 def reconcile(rows: list[FolderRow], volumes: Volumes) -> None:
     """After a crash: put each directory where its row says. Blocks; call it in a thread, before the server answers."""
     for row in rows:
+        if row.state != "ready":
+            continue  # its directory comes with the end of its clone
         try:
             if row.trash_id is not None:
                 volumes.trash(row.project, row.name, row.trash_id)

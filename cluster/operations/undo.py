@@ -9,8 +9,20 @@ from cluster.db.tables import AuditRow
 from cluster.errors import NotAllowed, NotFound
 from cluster.journal.chain import audit_id, number_of
 from cluster.lifecycle import ENDED
-from cluster.models import DeleteFolder, Reason, SetFolderQuota, SetSchedulingPolicy, TerminateSessions, Undo
-from cluster.operations import folders, groups, nodes, sessions, sharing
+from cluster.models import (
+    AddProjectMember,
+    DeactivateUser,
+    DeleteFolder,
+    Reason,
+    RemoveProjectMember,
+    RevokeToken,
+    SetFolderQuota,
+    SetQuota,
+    SetSchedulingPolicy,
+    TerminateSessions,
+    Undo,
+)
+from cluster.operations import folders, groups, images, nodes, people, quotas, sessions, sharing, tokens
 from cluster.sentence import S
 from cluster.transaction import Done, Refused, Transaction
 
@@ -74,7 +86,7 @@ def _undoable(row: AuditRow, earlier: AuditRow | None = None) -> AuditRow:
 
 
 async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
-    match inverse.pop("op"):
+    match inverse["op"]:
         case "terminate_sessions":
             return await _stop_again(tx, TerminateSessions.model_validate(inverse))
         case "set_scheduling_policy":
@@ -91,6 +103,31 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
             return await sessions.requeue(tx, inverse["sessions"])
         case "_set_node":
             return await nodes.set_status(tx, inverse["node"], inverse["made"], inverse["status"], inverse["reason"])
+        case _:
+            return await _run_of_people(tx, inverse)
+
+
+async def _run_of_people(tx: Transaction, inverse: dict[str, Any]) -> Done:
+    """Users, projects, quotas, images and tokens."""
+    match inverse["op"]:
+        case "deactivate_user":
+            return await people.deactivate(tx, DeactivateUser.model_validate(inverse))
+        case "_reactivate":
+            return await people.let_in(tx, inverse["user"], inverse["sessions"])
+        case "_remove_project":
+            return await people.remove_project(tx, inverse["project"])
+        case "add_project_member":
+            return await people.add_member(tx, AddProjectMember.model_validate(inverse))
+        case "remove_project_member":
+            return await people.remove_member(tx, RemoveProjectMember.model_validate(inverse))
+        case "_rejoin":
+            return await people.rejoin(tx, inverse)
+        case "set_quota":
+            return await quotas.set_quota(tx, SetQuota.model_validate(inverse))
+        case "_restore_image":
+            return await images.put_back(tx, inverse["image"], inverse["there"], inverse["registry"])
+        case "revoke_token":
+            return await tokens.revoke(tx, RevokeToken.model_validate(inverse))
         case other:
             raise ValueError(f"the journal holds an unknown inverse {other!r}")
 

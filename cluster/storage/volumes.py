@@ -7,6 +7,7 @@ made again after a crash. All calls block on the disk; call them in a thread fro
 import errno
 import os
 import shutil
+import time
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from cluster import errors
 from cluster.sentence import S
 
 _TRASH = ".trash"
+_CLONES = ".clones"
 _NAME_BYTES = 255
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -68,6 +70,34 @@ class Volumes:
         self._move(source, target, name)
         return target
 
+    # ── clones: filled out of sight, then renamed ────────────────────────────────────────────────
+
+    def hidden(self, ident: int) -> Path:
+        """Where the contents of clone `ident` are gathered."""
+        return self.root / _CLONES / f"folder-{ident}"
+
+    def hidden_places(self) -> list[Path]:
+        """All of these that there are."""
+        where = self.root / _CLONES
+        return sorted(where.iterdir()) if where.is_dir() else []
+
+    def place(self, project: str, name: str, trash_id: str | None) -> Path:
+        """Where a folder is, whether it is in the trash or not."""
+        return self._trashed(trash_id) if trash_id else self.path(project, name)
+
+    def reveal(self, ident: int, project: str, name: str) -> None:
+        """Give a complete clone its name; done already: nothing happens. Raises `Conflict` when something lies there."""
+        source, target = self.hidden(ident), self.path(project, name)
+        if target.exists() and not source.exists():
+            return
+        if target.exists():
+            raise errors.Conflict(S("Something lies at {project}/{name} already.", project=project, name=name))
+        self._move(source, target, name)
+
+    def hide(self, ident: int, project: str, name: str) -> None:
+        """Take that back."""
+        self._move(self.path(project, name), self.hidden(ident), name)
+
     def purge(self, trash_id: str) -> None:
         """Delete it from the trash for good; gone already: nothing happens. Links inside are removed, not followed."""
         path = self._trashed(trash_id)
@@ -79,15 +109,19 @@ class Volumes:
 
     def size(self, project: str, name: str) -> int:
         """Bytes of the files in it, each counted once; 0 when there is no such folder."""
-        return _bytes_in(self.path(project, name))
+        return _bytes_in(self.path(project, name)) or 0
+
+    def size_within(self, project: str, name: str, seconds: float) -> int | None:
+        """The same, if it can be counted in that time."""
+        return _bytes_in(self.path(project, name), time.monotonic() + seconds)
 
     def trash_size(self, trash_id: str) -> int:
         """Bytes of a folder in the trash."""
-        return _bytes_in(self._trashed(trash_id))
+        return _bytes_in(self._trashed(trash_id)) or 0
 
     def used(self) -> int:
         """Bytes of everything here, trash included."""
-        return _bytes_in(self.root)
+        return _bytes_in(self.root) or 0
 
     def free(self) -> int:
         """Bytes that can still be written to the disk under `root`."""
@@ -151,12 +185,17 @@ def _sentences(root: Path) -> Iterator[None]:
         ) from e
 
 
-def _bytes_in(top: Path) -> int:
+def _bytes_in(top: Path, until: float | None = None) -> int | None:
+    """None when the clock (`time.monotonic`) passes `until` first."""
     seen: set[tuple[int, int]] = set()
     total = 0
-    for stat in _stats(top):
+    for count, stat in enumerate(_stats(top)):
+        if until is not None and count % 100 == 0 and time.monotonic() > until:
+            return None
         key = (stat.st_dev, stat.st_ino)
-        if key not in seen:
+        if stat.st_nlink == 1:
+            total += stat.st_size
+        elif key not in seen:
             seen.add(key)
             total += stat.st_size
     return total
