@@ -39,6 +39,7 @@ from cluster.operations import apply
 from cluster.paging import Order, cut
 from cluster.scheduler import matches_model
 from cluster.sentence import S, Sentence
+from cluster.storage import rights
 from cluster.transaction import Refused, Transaction, seen_by
 
 if TYPE_CHECKING:
@@ -269,11 +270,13 @@ class Reads:
             latest = await db.execute(ended.order_by(SessionRow.ended.desc(), SessionRow.submitted.desc()).limit(left))
             names.sessions = {**sessions, **dict(latest.all())}
             names.images = list(await db.scalars(select(ImageRow.name).order_by(ImageRow.name)))
-            folders = [f for f in await db.scalars(select(FolderRow)) if access.sees(user, f.owner, f.project)]
+            known = await rights.grants(db)
+            folders = [f for f in await db.scalars(select(FolderRow)) if rights.sees(user, f, known)]
         directory = self._core.directory
-        names.users, names.projects = [*directory.users], [*directory.projects]
+        names.users = [u.name for u in directory.users.values() if access.sees_user(user, u.name, u.projects)]
+        names.projects = [project for project in directory.projects if access.sees_project(user, project)]
         names.resource_groups = [*directory.groups]
-        names.folders = sorted({f.name for f in folders if f.trash_id is None})
+        names.folders = rights.names([f for f in folders if f.trash_id is None])
         names.trashed_folders = sorted({f.name for f in folders if f.trash_id is not None})
         return names
 

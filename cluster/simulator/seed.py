@@ -123,7 +123,10 @@ class Seeder:
             trashed_at=scenario.when(since) if since else None,
             created=created,
             modified=modified,
-        )
+            contents=[{"path": file.path, "size": file.size,
+                       "modified": scenario.when(file.modified).isoformat() if file.modified else None}
+                      for file in folder.files],
+        )  # fmt: skip
 
     # ── sessions ─────────────────────────────────────────────────────────────────────────────────
 

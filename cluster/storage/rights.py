@@ -48,3 +48,12 @@ def must_write(user: User, row: FolderRow, known: Grants) -> None:
         raise NotAllowed(
             S("{folder} is shared with you to read only; {owner} may let you write.", folder=row.name, owner=row.owner)
         )
+
+
+def names(rows: Iterable[FolderRow]) -> list[str]:
+    """How people may name them: by the name alone, but `project/name` where several have it."""
+    of: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        of[row.name].add(row.project)
+    return sorted(name if len(projects) == 1 else f"{project}/{name}" for name, projects in of.items()
+                  for project in projects)  # fmt: skip
