@@ -42,12 +42,14 @@ from cluster.keeper import Keeper
 from cluster.ledger import Ledger
 from cluster.lifecycle import WAITING
 from cluster.live import LiveSession
+from cluster.metrics import Metrics
 from cluster.models import OperationRequest, Outcome, Session, User
 from cluster.operations import folders
 from cluster.outlook import Outlook
 from cluster.reads import Reads
 from cluster.scheduler import Plan
 from cluster.sentence import S
+from cluster.serving.keeper import Serving
 from cluster.standing import Standings
 from cluster.storage.clones import Clones
 from cluster.storage.reads import Folders
@@ -103,8 +105,10 @@ class Core:
         self.folders = Folders(self)
         self.journal = Journal(self)
         self.refusals = Refusals(self)
+        self.metrics = Metrics(self)
         self.clones = Clones(self)
-        self.keepers: list[Keeper] = [self.refusals, self.clones]
+        self.serving = Serving(self)
+        self.keepers: list[Keeper] = [self.refusals, self.clones, self.serving.keeper]
         self._standings = Standings(self)
         self._execution = Execution(self)
 
@@ -149,6 +153,7 @@ class Core:
 
     async def refresh(self) -> None:
         """Take note of what the ORM has changed since; the caller holds `db.writing`."""
+        self.serving.note(self.db.touched)
         if self.db.touched & LEDGER:
             await self._load()
         elif self.db.touched & set(KINDS):
@@ -226,7 +231,8 @@ class Core:
             return lambda: late or tx.placed
 
         await self._standings.look()
-        changed = await self.writer.together(SYSTEM, looks, plans=True)
+        with self.metrics.passes.time():
+            changed = await self.writer.together(SYSTEM, looks, plans=True)
         for keeper in self.keepers:
             changed = await self._kept(keeper) or changed
         return await self.house.clear() or changed

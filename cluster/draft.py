@@ -114,6 +114,11 @@ class Draft:
         self._events.append((as_utc(at), kind, severity, target, said))
 
     @property
+    def newest_event(self) -> int:
+        """The number of the newest event that is committed."""
+        return self._events_before
+
+    @property
     def written(self) -> Link:
         """The journal's newest row that is committed."""
         return self._newest

@@ -5,6 +5,7 @@ scheduling pass for all, one commit, and only then the answers: nobody is told w
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -181,7 +182,8 @@ class Writer:
         core = self._core
         statements, events = core.draft.statements(), core.draft.events
         if statements:
-            await core.db.append(statements)
+            with core.metrics.commits.time():
+                await core.db.append(statements)
         core.draft.settle()
         if statements:
             core.news(events > 0)
@@ -209,6 +211,7 @@ class Writer:
                     raise _Preview
                 orders = core.agents.orders_for_polls(tx)
                 events = core.draft.events
+                began = time.perf_counter()
                 await tx.rows.flush()
                 await core.db.append(core.draft.statements(), tx.rows)
                 await tx.touch_disk()
@@ -219,6 +222,7 @@ class Writer:
             await tx.put_back_disk()
             entry.error = e
         else:
+            core.metrics.commits.observe(time.perf_counter() - began)
             core.draft.settle()
             core.agents.answer_polls(orders)
             core.news(events > 0)
