@@ -5,11 +5,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select, text
+from sqlalchemy import delete, func, select, tuple_
 
 from cluster import records
-from cluster.db.log import as_utc
-from cluster.db.tables import FolderRow
+from cluster.db.tables import EventRow, FolderRow, KeyRow
 from cluster.lifecycle import ENDED, overdue
 from cluster.live import LiveSession
 from cluster.models import Reason, SessionResult, SessionState
@@ -113,11 +112,13 @@ async def _forget(tx: Transaction) -> None:
 
     The last event stays, since the next number follows from it.
     """
-    for table, number, age in (("idempotency_keys", "rowid", KEYS_FOR), *HISTORY):
-        old = f"SELECT {number} FROM {table} WHERE {number} < (SELECT max({number}) FROM {table})"
-        oldest = f"{old} ORDER BY {number} LIMIT {BITE}"
-        forget = text(f"DELETE FROM {table} WHERE at < :until AND {number} IN ({oldest})")
-        await tx.db.execute(forget, {"until": as_utc(tx.now - age)})
+    keys = KeyRow.__table__.c
+    oldest = select(keys.user, keys.key).where(keys.at < tx.now - KEYS_FOR).order_by(keys.at).limit(BITE)
+    await tx.db.execute(delete(KeyRow.__table__).where(tuple_(keys.user, keys.key).in_(oldest)))
+    events = EventRow.__table__.c
+    last = select(func.max(events.seq)).scalar_subquery()
+    first = select(events.seq).where(events.seq < last).order_by(events.seq).limit(BITE)
+    await tx.db.execute(delete(EventRow.__table__).where(events.at < tx.now - HISTORY_FOR, events.seq.in_(first)))
 
 
 def _too_long(session: LiveSession) -> Reason:

@@ -1,6 +1,7 @@
 """The ledger's rows as SQL: what one transaction adds and changes, as a few statements with many rows each.
 
-Made from the tables' columns, without the ORM, which costs more a row than SQLite does.
+Made from the tables' columns, without the ORM, which costs more a row than SQLite does. Both database programs
+understand the SQL once the `?` are written their way; moments and JSON are text, which both take.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,7 @@ from cluster.db.tables import AllocationRow, AuditRow, Base, EventRow, KeyRow, N
 
 Rows = list[Sequence[Any]]
 Statement = tuple[str, Rows]
+"""SQL with a `?` for each value, and the rows of values."""
 
 
 def as_json(value: Any) -> str:
@@ -24,7 +26,7 @@ def as_json(value: Any) -> str:
 
 @lru_cache(maxsize=4096)
 def as_utc(value: datetime | None) -> str | None:
-    """As `tables.Utc` has it in SQLite. A round says the same few moments again and again."""
+    """As `tables.Utc` has it in SQLite; PostgreSQL reads it as UTC. A round says the same few again and again."""
     return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
 
@@ -33,7 +35,7 @@ def _json(value: Any) -> str | None:
 
 
 def _codecs(table: Table, columns: Sequence[str]) -> list[tuple[int, Callable[[Any], Any]]]:
-    """Place in the row and how it is written, of those columns that SQLite can't take as they are."""
+    """Place in the row and how it is written, of those columns that the databases can't take as they are."""
     found: list[tuple[int, Callable[[Any], Any]]] = []
     for place, name in enumerate(columns):
         kind = table.c[name].type
@@ -68,12 +70,17 @@ def _table(kind: type[Base]) -> Table:
     return table
 
 
-def insert(kind: type[Base], verb: str = "INSERT") -> Verb:
-    """Whole rows, their values in the order of the table's columns."""
+def insert(kind: type[Base], replace: bool = False) -> Verb:
+    """Whole rows, their values in the order of the table's columns. `replace`: change those that are there."""
     table = _table(kind)
     names = [column.name for column in table.columns]
     holes = ", ".join("?" * len(names))
-    return Verb(f"{verb} INTO {table.name} ({_quoted(names)}) VALUES ({holes})", table, names)
+    there = ""
+    if replace:
+        key = [column.name for column in table.primary_key.columns]
+        changes = ", ".join(f'"{name}" = excluded."{name}"' for name in names if name not in key)
+        there = f" ON CONFLICT ({_quoted(key)}) DO UPDATE SET {changes}"
+    return Verb(f"INSERT INTO {table.name} ({_quoted(names)}) VALUES ({holes}){there}", table, names)
 
 
 def update(kind: type[Base], columns: Sequence[str]) -> Verb:
@@ -116,7 +123,7 @@ CHANGED_NODE = update(NodeRow, NODE_CHANGING)
 NEW_RANK = insert(AllocationRow)
 CHANGED_RANK = update(AllocationRow, ("state", "exit_code"))
 GONE_RANK = delete(AllocationRow)
-USAGE = insert(UsageRow, "INSERT OR REPLACE")
+USAGE = insert(UsageRow, replace=True)
 EVENT = insert(EventRow)
 AUDIT = insert(AuditRow)
 KEY = insert(KeyRow)

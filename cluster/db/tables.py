@@ -304,6 +304,7 @@ class KeyRow(Base):
     key: Mapped[str] = mapped_column(String, primary_key=True)
     outcome: Mapped[str] = mapped_column(Text)
     at: Mapped[datetime]
+    __table_args__ = (Index("keys_by_time", "at"),)
 
 
 # ── models and endpoints ─────────────────────────────────────────────────────────────────────────

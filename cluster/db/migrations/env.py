@@ -1,4 +1,4 @@
-"""Alembic's entry: the connection comes from `cluster.db.engine.migrate`."""
+"""Alembic's entry: the connection comes from `cluster.db.schema.migrate`."""
 
 from alembic import context
 

@@ -174,6 +174,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("reasons", sa.JSON(), server_default="[]", nullable=False))
         batch_op.add_column(sa.Column("contents", sa.JSON(), server_default="[]", nullable=False))
 
+    op.create_index("keys_by_time", "idempotency_keys", ["at"])
     with op.batch_alter_table("images", schema=None) as batch_op:
         batch_op.add_column(sa.Column("origin", sa.String(), nullable=True))
 
@@ -215,6 +216,7 @@ def downgrade() -> None:
     with op.batch_alter_table("members", schema=None) as batch_op:
         batch_op.drop_column("role")
 
+    op.drop_index("keys_by_time", table_name="idempotency_keys")
     with op.batch_alter_table("images", schema=None) as batch_op:
         batch_op.drop_column("origin")
 
