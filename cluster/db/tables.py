@@ -255,7 +255,7 @@ class GrantRow(Base):
 
 
 class UploadRow(Base):
-    """A resumable upload (tus) that is not finished. What arrived is the length of its file, never counted here."""
+    """A resumable upload (tus). What arrived is the length of its file, never counted here."""
 
     __tablename__ = "uploads"
     id: Mapped[str] = mapped_column(String, primary_key=True)
@@ -266,6 +266,8 @@ class UploadRow(Base):
     user: Mapped[str] = mapped_column(String)
     created: Mapped[datetime]
     expires: Mapped[datetime]
+    finished: Mapped[datetime | None]
+    """When the file was put in its place. Known for a while, for a client that did not hear of it."""
 
 
 class EventRow(Base):

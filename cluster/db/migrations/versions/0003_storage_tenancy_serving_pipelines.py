@@ -159,6 +159,7 @@ def upgrade() -> None:
         sa.Column("user", sa.String(), nullable=False),
         sa.Column("created", Utc(), nullable=False),
         sa.Column("expires", Utc(), nullable=False),
+        sa.Column("finished", Utc(), nullable=True),
         sa.ForeignKeyConstraint(["folder"], ["folders.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
