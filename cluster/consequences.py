@@ -28,7 +28,9 @@ class People:
     ledger: Ledger
     asking: User
 
-    def effect(self, kind: Literal["sooner", "delayed"], ident: str, message: Sentence, stable: bool = True) -> Effect:
+    def effect(
+        self, kind: Literal["sooner", "delayed", "held"], ident: str, message: Sentence, stable: bool = True
+    ) -> Effect:
         """On somebody's session; its owner is told when it isn't the asking person's own."""
         session = self.ledger.sessions[ident]
         owner = session.user if session.user != self.asking.name else None
@@ -98,7 +100,7 @@ def others(before: Before, after: Plan, people: People, mine: Collection[str]) -
         if ident not in after.start and ident in people.ledger.waiting:
             text = S("{name}, which was about to start, waits longer.", name=people.name(ident))
             touched[ident] = people.effect("delayed", ident, text)
-    return _told({**_estimates(before, after, people, mine), **touched}, people)
+    return told({**_estimates(before, after, people, mine), **touched}, people)
 
 
 def _estimates(before: Before, after: Plan, people: People, mine: Collection[str]) -> dict[str, Effect]:
@@ -117,7 +119,7 @@ def _estimates(before: Before, after: Plan, people: People, mine: Collection[str
     return touched
 
 
-def _told(touched: Mapping[str, Effect], people: People) -> list[Effect]:
+def told(touched: Mapping[str, Effect], people: People) -> list[Effect]:
     """The effects one by one as far as the person may see them and as long as there are few; the rest is counted."""
     visible = [effect for ident, effect in touched.items() if people.sees(ident)]
     hidden = len(touched) - len(visible)
@@ -146,7 +148,7 @@ def once_stopped(before: Before, outlook: Outlook, now: datetime, people: People
             where = ", ".join(p.node for p in placements)
             text = S("{name}, which waits, starts on {where} once it is stopped.", name=people.name(ident), where=where)
             touched[ident] = people.effect("sooner", ident, text)
-    return _told(touched, people)
+    return told(touched, people)
 
 
 Amounts = tuple[float, float, float]

@@ -138,6 +138,7 @@ def _outcome(request: OperationRequest, done: Done, effects: list[Effect], left:
         warnings=done.warnings,
         quota_left=left,
         undo=done.undo,
+        made=done.made,
     )
 
 

@@ -69,6 +69,11 @@ class Outlook:
         self._supposed = True
         self._board.set_groups(self._board.groups | {group.name: group})
 
+    def imagine(self, directory: Directory) -> None:
+        """Plan as if groups and limits were those of `directory`, until `settle`."""
+        self.know(directory)
+        self._supposed = True
+
     def settle(self, directory: Directory) -> None:
         """Nothing is supposed any more."""
         if self._supposed:

@@ -5,12 +5,13 @@ from starlette.datastructures import State
 
 from cluster.api.limits import Bounded
 from cluster.api.problems import MOST_BODY, add_problems
-from cluster.api.routes import agents, happenings, nodes, operations, people, sessions, storage
+from cluster.api.routes import agents, happenings, metrics, nodes, operations, people, sessions, storage, tokens
 from cluster.api.routes import cluster as whole
+from cluster.api.schema import describe, operation_id
 from cluster.core import Core
 from cluster.enrolment import Enrolment
 
-ROUTERS = (whole, sessions, nodes, storage, people, happenings, operations, agents)
+ROUTERS = (whole, sessions, nodes, storage, people, tokens, happenings, metrics, operations, agents)
 
 
 def state_of(core: Core) -> State:
@@ -20,10 +21,17 @@ def state_of(core: Core) -> State:
 
 def create_app(core: Core) -> FastAPI:
     """The API of `core`, for uvicorn or in process."""
-    app = FastAPI(title="Helmsman cluster", version="1", docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Helmsman cluster",
+        version="1",
+        docs_url=None,  # its pages would fetch their scripts from elsewhere
+        redoc_url=None,
+        generate_unique_id_function=operation_id,
+    )
     app.state = state_of(core)
     add_problems(app)
     app.add_middleware(Bounded, most=MOST_BODY)
     for module in ROUTERS:
         app.include_router(module.router)
+    describe(app)
     return app

@@ -42,3 +42,5 @@ async def agent(owner: Annotated[str, Depends(_owner)]) -> None:
 
 Asking = Annotated[User, Depends(_user)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
+OPEN: frozenset[str] = frozenset()
+"""Paths of the routes that anybody may call, with or without a token."""

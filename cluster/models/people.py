@@ -10,6 +10,7 @@ from cluster.models.base import Model, Resources
 __all__ = [
     "AddProjectMember",
     "CreateProject",
+    "CreateToken",
     "CreateUser",
     "DeactivateUser",
     "Image",
@@ -20,6 +21,7 @@ __all__ = [
     "ReactivateUser",
     "RegisterImage",
     "RemoveProjectMember",
+    "RevokeToken",
     "Role",
     "SetQuota",
     "Token",
@@ -111,10 +113,22 @@ class NewToken(Model):
     """Body of POST /v1/tokens."""
 
     user: str | None = Field(default=None, max_length=200)
-    """Whose; one's own when left out. An admin may make anybody's."""
+    """Whose; one's own when left out. An admin may make anybody's, and with an empty one the agents'."""
     name: str = Field(default="", max_length=100)
     days: float | None = Field(default=None, gt=0, le=3650)
     """After which it ends; None: never."""
+
+
+class CreateToken(NewToken):
+    """Done by POST /v1/tokens, which shows the token."""
+
+    op: Literal["create_token"] = "create_token"
+
+
+class RevokeToken(Model):
+    op: Literal["revoke_token"] = "revoke_token"
+    token: str = Field(min_length=1, max_length=100)
+    """Its id: the part between the two underscores."""
 
 
 # ── operations ───────────────────────────────────────────────────────────────────────────────────

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cluster.models import Operation
-from cluster.operations import cloning, folders, groups, images, nodes, people, quotas, sessions, sharing, tokens, undo
+from cluster.operations import cloning, endpoints, folders, groups, images, nodes, people, quotas, sessions, sharing, tokens, undo
 from cluster.transaction import Done, Transaction
 
 _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
@@ -34,6 +34,9 @@ _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
     "register_image": images.register,
     "create_token": tokens.create,
     "revoke_token": tokens.revoke,
+    "deploy_model": endpoints.deploy,
+    "scale_endpoint": endpoints.scale,
+    "delete_endpoint": endpoints.delete,
     "undo": undo.undo,
 }
 

@@ -12,7 +12,7 @@ from cluster.live import LiveSession
 from cluster.models import Effect, Reason, SessionResult, SessionState, SessionType, StartSession, TerminateSessions
 from cluster.outlook import Kin
 from cluster.sentence import S, Sentence
-from cluster.transaction import Done, Refused, Transaction
+from cluster.transaction import Done, Refused, Transaction, nearest
 from cluster.units import human_duration, human_size
 
 DEFAULT_CPU = 1.0
@@ -107,13 +107,18 @@ async def _dependency(tx: Transaction, ref: str) -> str:
 
 
 def project_of(tx: Transaction, wanted: str | None) -> str:
-    """The project asked for, if the person is in it; else their first one."""
-    known, user = tx.core.directory.projects, tx.core.directory.users.get(tx.user.name)
+    """The project asked for, if the person may use it; else their first one. One that they are not in is as unknown as
+    one that does not exist."""
+    known = tx.core.directory.projects
     if wanted is None:
-        wanted = next(iter(user.projects if user else ()), None) or next(iter(known), None)
-    if wanted is None or wanted not in known:
-        raise Refused(Reason(code="not_found", message=S("There is no project {name}.", name=wanted or "")))
-    access.must_be_in(tx.user, wanted)
+        wanted = next((project for project in [*tx.user.projects, *known] if access.is_in(tx.user, project)), None)
+        if wanted is None:
+            message = S("You are in no project yet; an admin can put you into one.")
+            raise Refused(Reason(code="not_found", message=message))
+    if wanted not in known or not access.is_in(tx.user, wanted):
+        message = S("There is no project {name} that you are in.", name=wanted)
+        near = nearest(wanted, [project for project in known if access.is_in(tx.user, project)])
+        raise Refused(Reason(code="not_found", message=message, candidates=near))
     return wanted
 
 

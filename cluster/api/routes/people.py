@@ -14,13 +14,15 @@ async def quotas(core: TheCore, asking: Asking, user: str | None = None, project
 
 
 @router.get("/v1/users")
-async def users(core: TheCore, _: Asking) -> Page[User]:
-    return await core.people.users()
+async def users(core: TheCore, asking: Asking) -> Page[User]:
+    """Oneself and those one shares a project with; for an admin everybody."""
+    return await core.people.users(asking)
 
 
 @router.get("/v1/projects")
-async def projects(core: TheCore, _: Asking) -> Page[Project]:
-    return await core.people.projects()
+async def projects(core: TheCore, asking: Asking) -> Page[Project]:
+    """Those that one is in; for an admin all."""
+    return await core.people.projects(asking)
 
 
 @router.get("/v1/images")
