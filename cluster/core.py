@@ -18,10 +18,11 @@ from cluster import records
 from cluster.agency import Agency
 from cluster.clock import Clock
 from cluster.db import log as rows
-from cluster.db.engine import Database
+from cluster.db.engine import Database, Where
 from cluster.db.tables import (
     AllocationRow,
     AuditRow,
+    Base,
     EventRow,
     FolderRow,
     Meta,
@@ -53,6 +54,7 @@ from cluster.serving.keeper import Serving
 from cluster.standing import Standings
 from cluster.storage.clones import Clones
 from cluster.storage.reads import Folders
+from cluster.storage.uploads import Uploads
 from cluster.storage.volumes import Volumes
 from cluster.tenancy.reads import People
 from cluster.tenancy.tokens import Tokens
@@ -107,21 +109,25 @@ class Core:
         self.refusals = Refusals(self)
         self.metrics = Metrics(self)
         self.clones = Clones(self)
+        self.uploads = Uploads(self)
         self.serving = Serving(self)
-        self.keepers: list[Keeper] = [self.refusals, self.clones, self.serving.keeper]
+        self.keepers: list[Keeper] = [self.refusals, self.clones, self.uploads, self.serving.keeper]
         self._standings = Standings(self)
         self._execution = Execution(self)
 
     @classmethod
-    async def open(cls, path: Path, *, clock: Clock, data_dir: Path, name: str, simulated: bool = False) -> "Core":
-        """Open or make the database at `path`; migrates it, and puts the folders in step with their rows."""
-        core = cls(await Database.open(path, durable=not simulated), clock, data_dir, name, simulated)
+    async def open(
+        cls, where: Where, *, clock: Clock, data_dir: Path, name: str, simulated: bool = False, alone: bool = False
+    ) -> "Core":
+        """Open or make the database at `where`; migrates it, and puts the folders in step with their rows.
+
+        `alone`: see `Database.open`.
+        """
+        db = await Database.open(where, durable=not simulated, alone=alone)
+        core = cls(db, clock, data_dir, name, simulated)
         (data_dir / "logs").mkdir(parents=True, exist_ok=True)
         await core._load()
-        if core.volumes is not None:
-            async with core.db.read() as db:
-                found = list(await db.scalars(select(FolderRow)))
-            await asyncio.to_thread(folders.reconcile, found, core.volumes)
+        await core._put_folders_in_step()
         core.agents.fresh_grace()
         for keeper in core.keepers:
             await keeper.load()
@@ -153,6 +159,8 @@ class Core:
 
     async def refresh(self) -> None:
         """Take note of what the ORM has changed since; the caller holds `db.writing`."""
+        if self.db.doubtful:
+            await self._begin_anew()
         self.serving.note(self.db.touched)
         if self.db.touched & LEDGER:
             await self._load()
@@ -161,6 +169,21 @@ class Core:
                 self.directory = await db.run_sync(Directory.load)
             self.outlook.know(self.directory)
         self.db.touched.clear()
+
+    async def _begin_anew(self) -> None:
+        """The database went away while something was written: as after a restart, what it holds is what counts."""
+        await self._load()
+        await self._put_folders_in_step()
+        self.agents.fresh_grace()
+        self.db.touched.update(mapper.class_ for mapper in Base.registry.mappers)
+        self.db.doubtful = False
+
+    async def _put_folders_in_step(self) -> None:
+        """Directories go where their rows say."""
+        if self.volumes is not None:
+            async with self.db.read() as db:
+                found = list(await db.scalars(select(FolderRow)))
+            await asyncio.to_thread(folders.reconcile, found, self.volumes)
 
     @asynccontextmanager
     async def still(self) -> AsyncIterator[Ledger]:
@@ -171,7 +194,7 @@ class Core:
 
     async def fresh_directory(self) -> Directory:
         """The directory, up to date."""
-        if self.db.touched:
+        if self.db.touched or self.db.doubtful:
             async with self.still():
                 pass
         return self.directory

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -92,8 +92,10 @@ class Reads:
     @asynccontextmanager
     async def _moment(self, look: Callable[[Ledger], T]) -> AsyncIterator[tuple[T, AsyncSession]]:
         """What `look` sees in the ledger, and the database at the same moment."""
-        async with self._core.db.read() as db:
+        async with AsyncExitStack() as stack:
             async with self._core.still() as ledger:
+                # not before: who waits for the writer with a connection in hand may keep the writer from getting one
+                db = await stack.enter_async_context(self._core.db.read())
                 await db.execute(select(1).select_from(Meta).limit(1))  # from here on it sees this moment
                 seen = look(ledger)
             yield seen, db
@@ -272,6 +274,7 @@ class Reads:
             names.images = list(await db.scalars(select(ImageRow.name).order_by(ImageRow.name)))
             known = await rights.grants(db)
             folders = [f for f in await db.scalars(select(FolderRow)) if rights.sees(user, f, known)]
+        names.endpoints = await self._core.serving.endpoints.names(user)
         directory = self._core.directory
         names.users = [u.name for u in directory.users.values() if access.sees_user(user, u.name, u.projects)]
         names.projects = [project for project in directory.projects if access.sees_project(user, project)]

@@ -100,10 +100,11 @@ class Writer:
                 try:
                     await self._core.refresh()
                     await (self._alone(entries[0]) if entries[0].alone else self._round(entries))
+                except ClusterError as e:
+                    _fail(entries, e)
                 except Exception as e:
                     log.exception("round failed")
-                    for entry in entries:
-                        entry.error = e
+                    _fail(entries, e)
                 for entry in entries:
                     entry.tell()
             await asyncio.sleep(0)  # those who were answered may ask on, in the same round
