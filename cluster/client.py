@@ -11,6 +11,7 @@ from cluster import errors
 from cluster.models import (
     AuditEntry,
     ClusterStatus,
+    Endpoint,
     EstimateStart,
     Event,
     Explanation,
@@ -127,6 +128,14 @@ class Client:
     async def images(self) -> Page[Image]:
         return await self._get("/v1/images", Page[Image])
 
+    async def endpoints(self, **query: Query) -> Page[Endpoint]:
+        """By name. `project`, `limit` (50)."""
+        return await self._get("/v1/endpoints", Page[Endpoint], **query)
+
+    async def endpoint(self, name: str) -> Endpoint:
+        """With its replicas, why they wait, and the autoscaler's last decisions."""
+        return await self._get(f"/v1/endpoints/{_part(name)}", Endpoint)
+
     async def audit(self, **query: Query) -> Page[AuditEntry]:
         """Newest first. `user`, `action`, `result`, `since`, `before` (an audit id), `limit` (50)."""
         return await self._get("/v1/audit", Page[AuditEntry], **query)
@@ -139,9 +148,13 @@ class Client:
         """Those with `seq > after`, oldest first; `after=-1`: the newest `limit`. `target`, `severity`, `since`."""
         return await self._get("/v1/events", Page[Event], after=after, limit=limit, **query)
 
-    async def follow_events(self, after: int = 0) -> AsyncIterator[Event]:
-        """As they happen (server-sent events); ends when the connection does."""
-        async with self._http.stream("GET", "/v1/events/stream", params={"after": after}, timeout=None) as reply:
+    async def follow_events(self, after: int = 0, **query: Query) -> AsyncIterator[Event]:
+        """As they happen (server-sent events); ends when the connection does. `target`, `severity`, `since`."""
+        params = {"after": after} | {k: v for k, v in query.items() if v is not None}
+        async with self._http.stream("GET", "/v1/events/stream", params=params, timeout=None) as reply:
+            if not reply.is_success:
+                await reply.aread()
+                raise _problem(reply)
             async for line in reply.aiter_lines():
                 if line.startswith("data: "):
                     yield Event.model_validate_json(line[6:])

@@ -5,13 +5,13 @@ from starlette.datastructures import State
 
 from cluster.api.limits import Bounded
 from cluster.api.problems import MOST_BODY, add_problems
-from cluster.api.routes import agents, happenings, metrics, nodes, operations, people, sessions, storage, tokens
+from cluster.api.routes import agents, endpoints, happenings, metrics, nodes, operations, people, sessions, storage, tokens, uploads
 from cluster.api.routes import cluster as whole
 from cluster.api.schema import describe, operation_id
 from cluster.core import Core
 from cluster.enrolment import Enrolment
 
-ROUTERS = (whole, sessions, nodes, storage, people, tokens, happenings, metrics, operations, agents)
+ROUTERS = (whole, sessions, nodes, storage, uploads, people, tokens, endpoints, happenings, metrics, operations, agents)
 
 
 def state_of(core: Core) -> State:
@@ -30,8 +30,9 @@ def create_app(core: Core) -> FastAPI:
     )
     app.state = state_of(core)
     add_problems(app)
-    app.add_middleware(Bounded, most=MOST_BODY)
+    app.add_middleware(Bounded, most=MOST_BODY, own=(f"{endpoints.SERVE}/", "/v1/uploads"))
     for module in ROUTERS:
         app.include_router(module.router)
+    app.mount(endpoints.SERVE, endpoints.serve)
     describe(app)
     return app

@@ -9,11 +9,16 @@ from cluster.api.problems import problem, too_large
 class Bounded:
     """ASGI middleware: a body over `most` bytes is answered with a problem document, as soon as that is known."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, own: tuple[str, ...] = ()) -> None:
         self._app = app
         self._most = most
+        self._own = own
+        """Beginnings of paths below which other limits hold."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(self._own or "\0"):
+            await self._app(scope, receive, send)
+            return
         seen = 0
 
         async def counted() -> Message:
@@ -25,7 +30,7 @@ class Bounded:
             return message
 
         if scope["type"] == "http" and _announced(scope) > self._most:
-            await problem(too_large(self._most))(scope, receive, send)
+            await problem(too_large(self._most), 413)(scope, receive, send)
         else:
             await self._app(scope, counted, send)
 
