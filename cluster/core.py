@@ -47,6 +47,8 @@ from cluster.metrics import Metrics
 from cluster.models import OperationRequest, Outcome, Session, User
 from cluster.operations import folders
 from cluster.outlook import Outlook
+from cluster.pipelines.keeper import RunKeeper
+from cluster.pipelines.reads import Pipelines
 from cluster.reads import Reads
 from cluster.scheduler import Plan
 from cluster.sentence import S
@@ -106,12 +108,14 @@ class Core:
         self.tokens = Tokens(self)
         self.folders = Folders(self)
         self.journal = Journal(self)
+        self.pipelines = Pipelines(self)
+        self.runs = RunKeeper(self)
         self.refusals = Refusals(self)
         self.metrics = Metrics(self)
         self.clones = Clones(self)
         self.uploads = Uploads(self)
         self.serving = Serving(self)
-        self.keepers: list[Keeper] = [self.refusals, self.clones, self.uploads, self.serving.keeper]
+        self.keepers: list[Keeper] = [self.refusals, self.clones, self.uploads, self.serving.keeper, self.runs]
         self._standings = Standings(self)
         self._execution = Execution(self)
 

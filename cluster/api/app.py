@@ -5,13 +5,40 @@ from starlette.datastructures import State
 
 from cluster.api.limits import Bounded
 from cluster.api.problems import MOST_BODY, add_problems
-from cluster.api.routes import agents, endpoints, happenings, metrics, nodes, operations, people, sessions, storage, tokens, uploads
+from cluster.api.routes import (
+    agents,
+    endpoints,
+    happenings,
+    metrics,
+    nodes,
+    operations,
+    people,
+    pipelines,
+    sessions,
+    storage,
+    tokens,
+    uploads,
+)
 from cluster.api.routes import cluster as whole
 from cluster.api.schema import describe, operation_id
 from cluster.core import Core
 from cluster.enrolment import Enrolment
 
-ROUTERS = (whole, sessions, nodes, storage, uploads, people, tokens, endpoints, happenings, metrics, operations, agents)
+ROUTERS = (
+    whole,
+    sessions,
+    nodes,
+    storage,
+    uploads,
+    people,
+    tokens,
+    endpoints,
+    pipelines,
+    happenings,
+    metrics,
+    operations,
+    agents,
+)
 
 
 def state_of(core: Core) -> State:

@@ -21,6 +21,13 @@ from cluster.models.people import (
     SetQuota,
     TokenMade,
 )
+from cluster.models.pipelines import (
+    CancelPipelineRun,
+    DeletePipeline,
+    PutPipeline,
+    ResumePipelineRun,
+    RunPipeline,
+)
 from cluster.models.sessions import Session, StartSession, TerminateSessions
 from cluster.models.storage import (
     CloneFolder,
@@ -69,6 +76,11 @@ Operation = Annotated[
     | RegisterImage
     | CreateToken
     | RevokeToken
+    | PutPipeline
+    | DeletePipeline
+    | RunPipeline
+    | CancelPipelineRun
+    | ResumePipelineRun
     | Undo,
     Field(discriminator="op"),
 ]

@@ -7,7 +7,21 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cluster.models import Operation
-from cluster.operations import cloning, endpoints, folders, groups, images, nodes, people, quotas, sessions, sharing, tokens, undo
+from cluster.operations import (
+    cloning,
+    endpoints,
+    folders,
+    groups,
+    images,
+    nodes,
+    people,
+    pipelines,
+    quotas,
+    sessions,
+    sharing,
+    tokens,
+    undo,
+)
 from cluster.transaction import Done, Transaction
 
 _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
@@ -37,6 +51,11 @@ _APPLY: dict[str, Callable[[Transaction, Any], Awaitable[Done]]] = {
     "deploy_model": endpoints.deploy,
     "scale_endpoint": endpoints.scale,
     "delete_endpoint": endpoints.delete,
+    "put_pipeline": pipelines.put,
+    "delete_pipeline": pipelines.delete,
+    "run_pipeline": pipelines.run,
+    "cancel_pipeline_run": pipelines.cancel,
+    "resume_pipeline_run": pipelines.resume,
     "undo": undo.undo,
 }
 

@@ -11,18 +11,35 @@ from cluster.journal.chain import audit_id, number_of
 from cluster.lifecycle import ENDED
 from cluster.models import (
     AddProjectMember,
+    CancelPipelineRun,
     DeactivateUser,
+    DeleteEndpoint,
     DeleteFolder,
+    DeletePipeline,
     Reason,
     RemoveProjectMember,
+    ResumePipelineRun,
     RevokeToken,
+    ScaleEndpoint,
     SetFolderQuota,
     SetQuota,
     SetSchedulingPolicy,
     TerminateSessions,
     Undo,
 )
-from cluster.operations import folders, groups, images, nodes, people, quotas, sessions, sharing, tokens
+from cluster.operations import (
+    endpoints,
+    folders,
+    groups,
+    images,
+    nodes,
+    people,
+    pipelines,
+    quotas,
+    sessions,
+    sharing,
+    tokens,
+)
 from cluster.sentence import S
 from cluster.transaction import Done, Refused, Transaction
 
@@ -103,6 +120,23 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
             return await sessions.requeue(tx, inverse["sessions"])
         case "_set_node":
             return await nodes.set_status(tx, inverse["node"], inverse["made"], inverse["status"], inverse["reason"])
+        case "scale_endpoint":
+            return await endpoints.scale(tx, ScaleEndpoint.model_validate(inverse))
+        case "delete_endpoint":
+            return await endpoints.delete(tx, DeleteEndpoint.model_validate(inverse))
+        case "_restore_endpoint":
+            return await endpoints.restore(tx, inverse["endpoint"])
+        case "_former_revision":
+            return await endpoints.back_to(tx, *(inverse[k] for k in ("endpoint", "made", "revision", "replicas")),
+                                           inverse["resource_group"])  # fmt: skip
+        case "delete_pipeline":
+            return await pipelines.delete(tx, DeletePipeline.model_validate(inverse))
+        case "_put_pipeline" | "_restore_pipeline":
+            return await pipelines.put_back(tx, inverse)
+        case "cancel_pipeline_run":
+            return await pipelines.cancel(tx, CancelPipelineRun.model_validate(inverse))
+        case "resume_pipeline_run":
+            return await pipelines.resume(tx, ResumePipelineRun.model_validate(inverse))
         case _:
             return await _run_of_people(tx, inverse)
 

@@ -87,7 +87,7 @@ class Pipelines:
             named = sorted({name for name, owner, project in rows if access.sees(user, owner, project)})
             latest = select(RunRow.id, RunRow.pipeline).where(_seen_by(user)).order_by(RunRow.created.desc())
             runs = await db.execute(latest.limit(MOST_NAMES))
-            return named, {ident: pipeline for ident, pipeline in runs}
+            return named, dict(runs.all())
 
     def _tx(self, user: User, db: AsyncSession) -> Transaction:
         return Transaction(self._core, user, self._core.clock.now(), rows=db, dry_run=True)
