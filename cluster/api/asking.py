@@ -34,6 +34,11 @@ async def _user(core: TheCore, owner: Annotated[str, Depends(_owner)]) -> User:
         raise NotAuthenticated(S("This token is not known here; log in again or restart `helmsman`.")) from e
 
 
+async def person(core: Core, authorization: str) -> User:
+    """Whose this `Authorization` header is. Raises `NotAuthenticated` and `NotAllowed`, as every route does."""
+    return await _user(core, await _owner(core, authorization))
+
+
 async def agent(owner: Annotated[str, Depends(_owner)]) -> None:
     """Refuses all but agents."""
     if owner:

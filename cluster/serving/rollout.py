@@ -100,11 +100,16 @@ class Updated:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgiven:
+    """What has failed is long ago, and all is well."""
+
+
+@dataclass(frozen=True, slots=True)
 class Deleted:
     """It has no replicas any more."""
 
 
-Step = Start | Drain | Stop | GiveUp | Updated | Deleted
+Step = Start | Drain | Stop | GiveUp | Updated | Forgiven | Deleted
 
 
 def pause(failures: int) -> timedelta:
@@ -132,8 +137,17 @@ def next_steps(wish: Wish, replicas: Sequence[Seen], now: datetime) -> list[Step
     current = [r for r in _staying(replicas) if r.revision == wish.revision]
     if old:
         return [*stops, *_update(wish, old, current, replicas, now)]
-    end = [Updated()] if wish.former is not None and _settled(wish, current) else []
-    return [*stops, *end, *_hold(wish, current, now)]
+    return [*stops, *_good_news(wish, current, now), *_hold(wish, current, now)]
+
+
+def _good_news(wish: Wish, current: Sequence[Seen], now: datetime) -> list[Step]:
+    """When as many are healthy as are wanted."""
+    if sum(r.phase is Phase.HEALTHY for r in current) < wish.wanted:
+        return []
+    if wish.former is not None:
+        return [Updated()]
+    old = wish.failed_at is not None and now - wish.failed_at >= FORGIVEN_AFTER
+    return [Forgiven()] if wish.failures and old else []
 
 
 def _hold(wish: Wish, current: Sequence[Seen], now: datetime) -> list[Step]:
@@ -199,10 +213,6 @@ def _drained(replica: Seen, now: datetime) -> bool:
     return replica.phase is Phase.DRAINING and (not replica.in_flight or now - replica.since >= DRAIN_LIMIT)
 
 
-def _settled(wish: Wish, current: Sequence[Seen]) -> bool:
-    return sum(r.phase is Phase.HEALTHY for r in current) >= wish.wanted
-
-
 def _short_of_room(coming: Sequence[Seen], now: datetime) -> bool:
     return any(r.phase is Phase.WAITING and now - r.since >= ROOM_PATIENCE for r in coming)
 
@@ -230,6 +240,8 @@ def _worth(replica: Seen) -> tuple[int, float, str]:
 def due(wish: Wish, replicas: Sequence[Seen], now: datetime) -> datetime | None:
     """The next moment after `now` at which `next_steps` may say something else though nothing happened."""
     moments = [wish.next_try]
+    if wish.failures and wish.failed_at is not None:
+        moments.append(wish.failed_at + FORGIVEN_AFTER)
     if wish.state is EndpointState.DELETING:
         moments.append(wish.state_since + DELETE_LIMIT)
     for replica in replicas:
