@@ -65,11 +65,19 @@ class G:
             raise FileNotFoundError(f"no model in {path}: it should hold tokenizer.json and a folder onnx")
         return cls(Codec.load(path), onnxruntime_genai.Model(str(path / "onnx")), Prior.load(path))
 
-    def generate(self, turns: Sequence[Turn], cancel: threading.Event | None = None) -> Answer:
-        """The answer to the last turn. Raises `Cancelled` once `cancel` is set."""
+    def generate(
+        self, turns: Sequence[Turn], cancel: threading.Event | None = None, offered: frozenset[str] | None = None
+    ) -> Answer:
+        """The answer to the last turn, with no calls but those `offered` (None: all). Raises `Cancelled` once `cancel`
+        is set."""
         with self._lock:
             kept = _fitting(self.codec, turns)
-            return Decoding(OnnxReader(self.model), self.codec, self._guide, kept, cancel, self.prior).run()
+            reader = OnnxReader(self.model)
+            return Decoding(reader, self.codec, self._guide, kept, cancel, self.prior, offered).run()
+
+    def length(self, turns: Sequence[Turn]) -> int:
+        """How many tokens it reads of them."""
+        return len(self.codec.encode(prompt(_fitting(self.codec, turns))))
 
 
 def _fitting(codec: Codec, turns: Sequence[Turn]) -> list[Turn]:
@@ -118,6 +126,7 @@ class Decoding:
     turns: list[Turn]
     cancel: threading.Event | None = None
     prior: Prior | None = None
+    offered: frozenset[str] | None = None
     ids: list[int] = field(default_factory=list)
     unseen: list[int] = field(default_factory=list)
     complete: int = 0
@@ -159,7 +168,7 @@ class Decoding:
 
     def _tool(self, first: bool) -> str:
         self._say(self.codec.id_of(START_CALL), self.codec.id_of("call:"))
-        names = _choosable(first, self.spoken)
+        names = self._choosable(first)
         tokens = np.array([self.codec.id_of(name) for name in names])
         scores = self._logits()[tokens]
         if first and self.prior is not None:
@@ -168,6 +177,13 @@ class Decoding:
         self.confidence *= float(1 / np.exp(scores - scores[best]).sum())
         self._say(int(tokens[best]))
         return names[best]
+
+    def _choosable(self, first: bool) -> list[str]:
+        """The tools that may be called, of those offered. Where nothing was said that a name could be copied from, only
+        the decisions."""
+        tools = list(catalogue()) if is_nameable(self.spoken) else []
+        names = [*PSEUDO_CALLS, *tools] if first or not tools else tools
+        return [name for name in names if self.offered is None or name in self.offered] or list(PSEUDO_CALLS)
 
     def _arguments(self, tool: str) -> bool:
         """Says the arguments up to the end of the call. False when they would not end, or can't be said at all.
@@ -206,13 +222,6 @@ class Decoding:
 def _tool_before(turns: Sequence[Turn]) -> str:
     """The last tool of the turn before; nothing at the start of a conversation."""
     return turns[-2].calls[-1].tool if len(turns) > 1 and turns[-2].calls else ""
-
-
-def _choosable(first: bool, spoken: str) -> list[str]:
-    """The tools that may be called. Where nothing was said that a name could be copied from, only the decisions."""
-    if not is_nameable(spoken):
-        return list(PSEUDO_CALLS)
-    return [*PSEUDO_CALLS, *catalogue()] if first else list(catalogue())
 
 
 def _question(tool: str) -> Call:
