@@ -158,7 +158,8 @@ class ListImages(ReadingTool[ListImagesArguments]):
 
     async def read(self, ctx: Context, args: ListImagesArguments) -> Result:
         everything = (await ctx.client.images()).items
-        names = [i.name for i in everything if not args.query or args.query.casefold() in i.name.casefold()]
+        fitting = [i for i in everything if not args.query or args.query.casefold() in i.name.casefold()]
+        names, rows = [i.name for i in fitting], [[i.name, i.registry or "–"] for i in fitting[:SHOWN]]
         count = len(names)
         answer = ctx.say(
             plural(count, S("1 image."), S("{count} images.", count=count)) if count else S("No image fits that.")
@@ -166,7 +167,7 @@ class ListImages(ReadingTool[ListImagesArguments]):
         return Result(
             status="done",
             data={"total": count, "images": [*names[:SHOWN]]},
-            view=table(ctx, answer, [S("Image")], [[n] for n in names[:SHOWN]], total=count),
+            view=table(ctx, answer, [S("Image"), S("Registry")], rows, total=count),
             answer=answer,
             rows=names[:SHOWN],
             rows_of="image",

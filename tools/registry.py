@@ -9,10 +9,19 @@ from tools.base import Context, Result, Tool
 from tools.catalogue import catalogue
 from tools.cluster import GetAuditLog, GetClusterStatus, ListEvents, ListImages, ListResourceGroups, UndoTool
 from tools.folders import CreateFolderTool, DeleteFolderTool, ListFolders, RestoreFolderTool
+from tools.images import RegisterImageTool
+from tools.membership import (
+    AddProjectMemberTool,
+    CreateProjectTool,
+    CreateUserTool,
+    DeactivateUserTool,
+    RemoveProjectMemberTool,
+)
 from tools.nodes import CordonNodeTool, DrainNodeTool, GetNode, ListNodes, UncordonNodeTool
 from tools.outcome import unfit
-from tools.people import GetQuota, ListProjects, ListUsers
+from tools.people import ListProjects, ListUsers
 from tools.planned import not_yet
+from tools.quotas import GetQuota, SetQuotaTool
 from tools.scheduling import EstimateStartTool, SetSchedulingPolicyTool
 from tools.sessions import ExplainPending, GetSession, GetSessionLogs, ListSessions
 from tools.starting import StartSessionTool, TerminateSessionsTool
@@ -63,6 +72,8 @@ def default_registry() -> Registry:
             GetClusterStatus(), ListEvents(), GetAuditLog(), UndoTool(),
             ListResourceGroups(), SetSchedulingPolicyTool(),
             ListFolders(), CreateFolderTool(), DeleteFolderTool(), RestoreFolderTool(),
-            ListImages(), ListProjects(), ListUsers(), GetQuota(),
+            ListImages(), RegisterImageTool(),
+            ListProjects(), CreateProjectTool(), ListUsers(), CreateUserTool(), DeactivateUserTool(),
+            AddProjectMemberTool(), RemoveProjectMemberTool(), GetQuota(), SetQuotaTool(),
         ]
     )  # fmt: skip
