@@ -94,7 +94,7 @@ class _Reading:
             head["name"] = name
         spec = self._typed(PipelineSpec, head, ())
         self._templates(data, set(parameters))
-        self._graph(steps)
+        self._graph(steps, _names(data.get("steps")))
         if spec is None:
             return None
         return spec.model_copy(update={"steps": [step for _, step in steps], "parameters": parameters})
@@ -190,9 +190,9 @@ class _Reading:
                 if name not in known:
                     self._say(place, _unknown_parameter(name, sorted(known)))
 
-    def _graph(self, steps: Sequence[tuple[int, PipelineStep]]) -> None:
+    def _graph(self, steps: Sequence[tuple[int, PipelineStep]], names: set[str]) -> None:
+        """`names`: of all steps, also of those that can't be read."""
         self._twice(steps)
-        names = {step.name for _, step in steps}
         for i, step in steps:
             if step.command is None and step.when is not False and not self._simulated:
                 text = S("Line {line}: step {step} has no command; it would never end.", step=step.name)
@@ -200,7 +200,7 @@ class _Reading:
             for name in step.after:
                 if name not in names:
                     self._say(("steps", i, "after"), _unknown_step(step.name, name, sorted(names)))
-        self._circle(steps, names)
+        self._circle(steps)
 
     def _twice(self, steps: Sequence[tuple[int, PipelineStep]]) -> None:
         first: dict[str, int] = {}
@@ -211,10 +211,10 @@ class _Reading:
                 self._say(("steps", i, "name"), text)
             first.setdefault(step.name, i)
 
-    def _circle(self, steps: Sequence[tuple[int, PipelineStep]], names: set[str]) -> None:
+    def _circle(self, steps: Sequence[tuple[int, PipelineStep]]) -> None:
         graph: dict[str, list[str]] = {}
         for _, step in steps:
-            graph.setdefault(step.name, []).extend(name for name in step.after if name in names)
+            graph.setdefault(step.name, []).extend(step.after)
         try:
             TopologicalSorter(graph).prepare()
         except CycleError as e:
@@ -222,6 +222,10 @@ class _Reading:
             at = next(i for i, step in steps if step.name == circle[0])
             text = S("Line {line}: these steps wait for each other in a circle: {steps}.", steps=" → ".join(circle))
             self._say(("steps", at), text)
+
+
+def _names(raw: Any) -> set[str]:
+    return {str(each.get("name")) for each in raw if isinstance(each, dict)} if isinstance(raw, list) else set()
 
 
 # ── sentences ────────────────────────────────────────────────────────────────────────────────────
