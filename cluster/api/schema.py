@@ -1,5 +1,6 @@
 """The API's own description: names of operations, who may call, and what an error looks like on every route."""
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +49,10 @@ def describe(app: FastAPI) -> None:
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    spec = get_openapi(title=app.title, version=app.version, description=ABOUT, routes=app.routes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of routes with several methods; `_named` tells these apart
+        spec = get_openapi(title=app.title, version=app.version, description=ABOUT, routes=app.routes)
+    _named(spec)
     parts = spec.setdefault("components", {})
     parts["securitySchemes"] = SECURITY
     shapes = parts.setdefault("schemas", {})
@@ -60,6 +64,16 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         shapes.pop(unused, None)
     return spec
+
+
+def _named(spec: dict[str, Any]) -> None:
+    """Several methods of one route: with the method, but for the first of GET and POST."""
+    for path in spec.get("paths", {}).values():
+        seen: set[str] = set()
+        for method in sorted(path, key=lambda method: (method not in ("get", "post"), method)):
+            name = path[method]["operationId"]
+            path[method]["operationId"] = f"{name}_{method}" if name in seen else name
+            seen.add(name)
 
 
 def _operations(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
