@@ -1,0 +1,239 @@
+"""The API as it describes itself: every route says what it takes, what it gives and how it fails, and keeps to it."""
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import httpx
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from requests import Request
+from schemathesis import Case
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from cluster.api.app import create_app
+from cluster.api.asking import OPEN
+from cluster.api.problems import MOST_BODY, PROBLEM
+from cluster.clock import VirtualClock
+from cluster.core import Core
+from cluster.db.tables import GroupRow, MemberRow, ProjectRow, QuotaRow, UserRow
+from cluster.errors import Unavailable
+from cluster.models import CreateFolder, OperationRequest, StartSession
+from cluster.sentence import S
+from cluster.simulator.lab import HandAgent, Lab
+
+
+@pytest.fixture
+def app(lab: Lab) -> FastAPI:
+    return create_app(lab.core)
+
+
+@pytest.fixture
+async def http(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://lab") as client:
+        yield client
+
+
+def operations(app: FastAPI) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Method, path with something in its holes, and what is said of it."""
+    for path, methods in app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            yield method.upper(), re.sub(r"{[^}]*}", "x", path), operation
+
+
+def is_problem(reply: httpx.Response, status: int) -> bool:
+    body = reply.json()
+    whole = {"type", "title", "status", "detail", "code", "sentence", "candidates"} == set(body)
+    return (
+        whole and reply.headers["content-type"] == PROBLEM and (reply.status_code, body["status"]) == (status, status)
+    )
+
+
+# ── what it says ─────────────────────────────────────────────────────────────────────────────────
+
+
+def test_operations_have_readable_names_of_their_own_and_a_description(app: FastAPI) -> None:
+    names = [operation["operationId"] for _, _, operation in operations(app)]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names), names
+
+
+def test_every_route_that_needs_a_token_says_so_and_no_other(app: FastAPI) -> None:
+    for method, path, operation in operations(app):
+        assert ("security" in operation) is (path not in OPEN), (method, path)
+
+
+def test_every_errors_shape_is_the_problem_document(app: FastAPI) -> None:
+    for method, path, operation in operations(app):
+        for status, response in operation["responses"].items():
+            if status == "default" or status[0] in "45":
+                assert [*response["content"]] == [PROBLEM], (method, path, status)
+    assert "HTTPValidationError" not in json.dumps(app.openapi())
+
+
+async def test_the_description_is_served_and_no_page_fetches_scripts_from_elsewhere(http: httpx.AsyncClient) -> None:
+    assert (await http.get("/openapi.json")).json()["openapi"].startswith("3.")
+    assert [(await http.get(path)).status_code for path in ("/docs", "/redoc")] == [404, 404]
+
+
+# ── how it fails ─────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_what_the_framework_refuses_is_a_problem_with_its_own_status(lab: Lab, http: httpx.AsyncClient) -> None:
+    mine = {"Authorization": f"Bearer {lab.core.tokens.passing('ann')}"}
+    assert is_problem(await http.get("/v1/nothing"), 404)
+    wrong = await http.delete("/v1/status")
+    assert is_problem(wrong, 405)
+    assert wrong.headers["allow"] == "GET"
+    assert is_problem(await http.post("/v1/operations", content=b"{", headers=mine), 422)
+    assert is_problem(await http.post("/v1/operations", content=b"x" * (MOST_BODY + 1), headers=mine), 413)
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(MOST_BODY // 2**20 + 2):
+            yield b"x" * 2**20
+
+    assert is_problem(await http.post("/v1/operations", content=endless(), headers=mine), 413)
+
+
+async def test_a_bug_is_a_problem_too(lab: Lab, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(*_: Any) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(lab.core.reads, "status", breaks)
+    mine = {"Authorization": f"Bearer {lab.core.tokens.passing('ann')}"}
+    reply = await http.get("/v1/status", headers=mine)
+    assert is_problem(reply, 500)
+    assert "secret" not in reply.text
+
+
+async def test_a_stream_that_can_not_begin_says_why_as_a_problem(
+    lab: Lab, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: Any) -> None:
+        raise Unavailable(S("The server failed at this; its log says why."))
+
+    mine = {"Authorization": f"Bearer {lab.core.tokens.passing('ann')}"}
+    assert is_problem(await http.get("/v1/events/stream", params={"after": -1}, headers=mine), 422)
+    assert is_problem(await http.get("/v1/events/stream", headers={**mine, "Last-Event-ID": "x"}), 422)
+    monkeypatch.setattr(lab.core.journal, "following", breaks)
+    assert is_problem(await http.get("/v1/events/stream", headers=mine), 503)
+
+
+# ── whatever it is sent ──────────────────────────────────────────────────────────────────────────
+
+
+LONG = "HELMSMAN_API_EXAMPLES"
+"""How many requests a route gets, for a long run by night; 12 when it is not set."""
+EXAMPLES = int(os.environ.get(LONG, "12"))
+ENDLESS = {"/v1/events/stream"}
+"""Has tests of its own."""
+SPEC = create_app(cast(Core, None)).openapi()
+SCHEMA = schemathesis.openapi.from_dict(SPEC)
+TRIED = [(method, path) for path in SPEC["paths"] if path not in ENDLESS for method in SPEC["paths"][path]]
+CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
+THERE = {
+    "ref": ["job", "waits", "n1", "cats", "g"],
+    "node": ["n1", "n2"],
+    "sessions": [["job"], ["waits"], ["job", "waits"]],
+    "folder": ["cats", "red/cats"],
+    "resource_group": ["default"],
+    "project": ["red", "blue"],
+    "user": ["ann", "eve"],
+    "name": ["cats", "job", "red"],
+    "mounts": [["cats"]],
+    "path": ["a.txt", "deep/b.txt"],
+}
+"""What is there, so that requests get further than to "there is no such thing"."""
+
+
+class Served:
+    """A small cluster on a loop of its own, so that requests made by Hypothesis share it."""
+
+    def __init__(self, where: Path) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.app, self.core = self.loop.run_until_complete(seeded(where))
+        self.tokens = {name: self.core.tokens.passing(name) for name in ("boss", "ann", "")}
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://lab", timeout=60)
+
+    def send(self, case: Case, user: str) -> httpx.Response:
+        asked = Request(**case.as_transport_kwargs(base_url="http://lab")).prepare()
+        headers = {**asked.headers, "Authorization": f"Bearer {self.tokens[user]}"}
+        sent = self.http.request(asked.method or "", asked.url or "", headers=headers, content=asked.body or b"")
+        return self.loop.run_until_complete(sent)
+
+    def close(self) -> None:
+        self.loop.run_until_complete(self.http.aclose())
+        self.loop.run_until_complete(self.core.close())
+        self.loop.close()
+
+
+async def seeded(where: Path) -> tuple[FastAPI, Core]:
+    """With one session that runs, one that waits, and a folder."""
+    clock = VirtualClock(datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
+    core = await Core.open(where / "cluster.db", clock=clock, data_dir=where, name="lab")
+    async with core.db.write() as db:
+        db.add_all([ProjectRow(name="red"), ProjectRow(name="blue"), GroupRow(name="default")])
+        db.add_all([UserRow(name="boss", role="admin"), UserRow(name="ann"), UserRow(name="eve")])
+        await db.flush()
+        db.add_all([MemberRow(project=p, user=u) for p, u in (("red", "ann"), ("blue", "eve"), ("red", "boss"))])
+        db.add(QuotaRow(scope="project", name="red", cpu=8.0))
+    ann = await core.user("ann")
+    for name in ("n1", "n2"):
+        await (await HandAgent(core, name).join(cpu=2)).obey()
+    for operation in (StartSession(command="a", name="job", cpu=2), StartSession(command="b", name="waits", cpu=2),
+                      StartSession(command="c", name="last", cpu=2), CreateFolder(name="cats")):  # fmt: skip
+        assert not (await core.execute(ann, OperationRequest(operation=operation))).refused
+    return create_app(core), core
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    served = Served(tmp_path_factory.mktemp("served"))
+    yield served
+    served.close()
+
+
+def nearer(case: Case, data: Any) -> Case:
+    """With names of things that there are, in some of its places."""
+    parts = [case.path_parameters, case.query, case.body]
+    if isinstance(case.body, dict):
+        parts.append(case.body.get("operation"))
+        if "wait" in case.body:
+            case.body["wait"] = 0
+    for part in parts:
+        for key in [*part] if isinstance(part, dict) else []:
+            if key in THERE and data.draw(st.booleans()):
+                part[key] = data.draw(st.sampled_from(THERE[key]))
+    return case
+
+
+@pytest.mark.parametrize("user", ["boss", "ann"])
+@pytest.mark.parametrize(("method", "path"), TRIED)
+def test_whatever_it_is_sent_a_route_keeps_to_its_description(
+    served: Served, method: str, path: str, user: str
+) -> None:
+    who = "" if path.startswith("/v1/agents/") else user
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[*HealthCheck],
+              phases=[Phase.explicit, Phase.generate, Phase.shrink])  # fmt: skip
+    @given(case=SCHEMA[path][method.upper()].as_strategy(), data=st.data())
+    def holds(case: Case, data: Any) -> None:
+        reply = served.send(nearer(case, data), who)
+        case.validate_response(reply, checks=CHECKS)
+
+    holds()
