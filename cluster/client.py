@@ -25,6 +25,8 @@ from cluster.models import (
     OperationRequest,
     Outcome,
     Page,
+    Pipeline,
+    PipelineRun,
     Project,
     QuotaUse,
     ResourceGroup,
@@ -114,6 +116,22 @@ class Client:
     async def folders(self, **query: Query) -> Page[Folder]:
         """`project`, `user`, `trashed` (false), `sort_by` (name, size, modified), `order`, `limit` (50)."""
         return await self._get("/v1/folders", Page[Folder], **query)
+
+    async def pipelines(self, **query: Query) -> Page[Pipeline]:
+        """`project`, `limit` (50); each with its latest run."""
+        return await self._get("/v1/pipelines", Page[Pipeline], **query)
+
+    async def pipeline(self, ref: str, project: str | None = None) -> Pipeline:
+        """With its whole definition."""
+        return await self._get(f"/v1/pipelines/{_part(ref)}", Pipeline, project=project)
+
+    async def pipeline_runs(self, **query: Query) -> Page[PipelineRun]:
+        """The latest first, without their steps. `pipeline`, `project`, `user`, `state`, `limit` (50)."""
+        return await self._get("/v1/pipeline-runs", Page[PipelineRun], **query)
+
+    async def pipeline_run(self, ref: str) -> PipelineRun:
+        """By id, or the latest of a pipeline's; with its steps."""
+        return await self._get(f"/v1/pipeline-runs/{_part(ref)}", PipelineRun)
 
     async def quotas(self, **query: Query) -> Page[QuotaUse]:
         """`user`, `project`; without either, those of the asking person and of their projects."""
