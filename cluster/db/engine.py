@@ -26,7 +26,8 @@ class Database:
     Two ways to write: rows of the ORM (`write`, `begin`), and the ledger's many rows at once (`append`).
     """
 
-    def __init__(self, end: BackEnd) -> None:
+    def __init__(self, where: Where, end: BackEnd) -> None:
+        self.where = where
         self._end = end
         self.writing = asyncio.Lock()
         """Held by whoever writes, and by those who read what is between two commits."""
@@ -53,7 +54,7 @@ class Database:
         except BaseException:
             await end.close()
             raise
-        return cls(end)
+        return cls(where, end)
 
     async def close(self) -> None:
         await self._end.close()

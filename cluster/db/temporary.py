@@ -1,15 +1,20 @@
-"""A PostgreSQL server of one's own in a temporary folder, behind a unix socket; for tests and benchmarks."""
+"""For tests and benchmarks: a PostgreSQL server of one's own in a temporary folder, behind a unix socket; and what
+another program reads in a database."""
 
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 from sqlalchemy import URL
+
+from cluster.db.postgres import numbered
 
 PLACES = "/usr/lib/postgresql/*/bin"
 FAST = ("fsync=off", "full_page_writes=off", "autovacuum=off")
@@ -76,11 +81,7 @@ class Server:
 
     async def sql(self, sql: str, *values: Any, database: str = "postgres") -> list[tuple[Any, ...]]:
         """What it answers to one statement, on a connection of its own."""
-        connection = await asyncpg.connect(host=str(self.folder), user="postgres", database=database)
-        try:
-            return [tuple(row) for row in await connection.fetch(sql, *values)]
-        finally:
-            await connection.close()
+        return await outside(self.url(database), sql, *values)
 
     def _run(self, program: str, *words: str) -> None:
         more: dict[str, Any] = (
@@ -93,6 +94,29 @@ class Server:
         )  # fmt: skip
         if done.returncode:
             raise Missing(f"{program} failed: {done.stderr.decode(errors='replace').strip()}")
+
+
+async def outside(where: Path | URL, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """What another program reads (or does) there now; a `?` for each value."""
+    if isinstance(where, Path):
+        return _in_file(where, sql, *values)
+    connection = await asyncpg.connect(where.render_as_string(hide_password=False))
+    try:
+        return [tuple(row) for row in await connection.fetch(numbered(sql), *values)]
+    finally:
+        await connection.close()
+
+
+def _in_file(path: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as file:
+        return [tuple(row) for row in file.execute(sql, values)]
+
+
+def disk_full(where: Path | URL) -> Exception:
+    """What the driver raises when the disk is full."""
+    if isinstance(where, Path):
+        return sqlite3.OperationalError("database or disk is full")
+    return asyncpg.DiskFullError("could not extend file: No space left on device")
 
 
 def _programs() -> Path:

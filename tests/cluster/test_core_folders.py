@@ -77,7 +77,7 @@ async def test_a_crash_between_directory_and_commit_is_mended_at_the_next_start(
     assert volumes is not None
     volumes.trash("red", "kept", "folder-1")  # as if the server died before the commit of a delete
     volumes.restore("folder-2", "red", "gone")  # … and of a restore
-    again = await Core.open(tmp_path / "cluster.db", clock=lab.clock, data_dir=tmp_path, name="lab")
+    again = await Core.open(lab.core.db.where, clock=lab.clock, data_dir=tmp_path, name="lab")
     assert volumes.exists("red", "kept")
     assert not volumes.exists("red", "gone")
     await again.close()

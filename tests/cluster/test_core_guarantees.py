@@ -14,6 +14,7 @@ from cluster.api.problems import MOST_BODY
 from cluster.core import Core
 from cluster.db.engine import Database
 from cluster.db.tables import QuotaRow
+from cluster.db.temporary import disk_full
 from cluster.errors import ClusterError, Unavailable
 from cluster.models import (
     Beat,
@@ -61,20 +62,20 @@ async def test_a_plan_that_is_refused_moves_no_directory(lab: Lab) -> None:
 async def test_when_the_commit_fails_the_directory_goes_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     await lab.ann.execute(CreateFolder(name="cats"))
     (directory(lab, "cats") / "tom").write_text("meow")
-    full_at_commit(monkeypatch)
+    full_at_commit(lab, monkeypatch)
     refused = await lab.ann.execute(DeleteFolder(folder="cats"))
     assert why(refused) == ["storage_full"]
     assert (directory(lab, "cats") / "tom").read_text() == "meow"
     assert [f.name for f in (await lab.ann.folders()).items] == ["cats"]
 
 
-def full_at_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+def full_at_commit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every COMMIT of a writing transaction says that the disk is full."""
     from sqlalchemy.exc import OperationalError
     from sqlalchemy.ext.asyncio import AsyncSession
 
     async def full(self: AsyncSession) -> None:
-        raise OperationalError("COMMIT", None, sqlite3.OperationalError("database or disk is full"))
+        raise OperationalError("COMMIT", None, disk_full(lab.core.db.where))
 
     monkeypatch.setattr(AsyncSession, "commit", full)
 

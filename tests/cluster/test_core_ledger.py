@@ -19,9 +19,11 @@ from sqlalchemy import create_engine
 from cluster import house
 from cluster.clock import WallClock
 from cluster.core import Core
-from cluster.db import engine
 from cluster.db.engine import Database
+from cluster.db.schema import MIGRATIONS
 from cluster.db.tables import AllocationRow, Base, GroupRow, NodeRow, SessionRow
+from cluster.db.temporary import disk_full, outside
+from cluster.errors import StorageFull
 from cluster.ledger import Ledger
 from cluster.live import LiveNode, LiveSession, Rank
 from cluster.models import (
@@ -65,10 +67,9 @@ async def in_step(lab: Lab) -> bool:
     return (ledger.sessions, ledger.nodes, ledger.usage) == (loaded.sessions, loaded.nodes, loaded.usage)
 
 
-def on_disk(lab: Lab, sql: str, *values: Any) -> list[Any]:
+async def on_disk(lab: Lab, sql: str, *values: Any) -> list[Any]:
     """What another process would read now."""
-    with sqlite3.connect(lab.core.data_dir / "cluster.db") as db:
-        return db.execute(sql, values).fetchall()
+    return await outside(lab.core.db.where, sql, *values)
 
 
 # ── together or not at all ───────────────────────────────────────────────────────────────────────
@@ -118,7 +119,7 @@ async def test_one_that_is_refused_half_way_leaves_nothing_and_harms_nobody(
     states = {name: (await lab.boss.session(name)).state.value for name in "abcde"}
     assert states == {"a": "running", "b": "running", "c": "pending", "d": "pending", "e": "pending"}
     assert (await lab.boss.events(limit=1000)).total == events + 2
-    assert (await lab.boss.audit()).total == 6
+    assert [entry.result for entry in (await lab.boss.audit()).items].count("done") == 6
     assert await in_step(lab)
 
 
@@ -128,10 +129,10 @@ async def test_when_the_commit_fails_everything_is_as_before_and_goes_on(
     node = await lab.node("n1", cpu=2)
     await do(lab, *(StartSession(command="x", name=name, cpu=1) for name in "abc"))
     work = (await node.obey()).start[0].id
-    with full(monkeypatch):
+    with full(lab, monkeypatch):
         outcomes = await do(lab, StartSession(command="x", name="d"), TerminateSessions(sessions=["c"]))
         assert codes(outcomes) == [["storage_full"], ["storage_full"]]
-        with pytest.raises(engine.StorageFull):
+        with pytest.raises(StorageFull):
             await node.exit(work, 0)
     assert sorted(s.name for s in (await lab.boss.sessions()).items) == ["a", "b", "c"]
     assert await in_step(lab)
@@ -145,13 +146,13 @@ async def test_when_the_commit_fails_everything_is_as_before_and_goes_on(
 
 
 @contextmanager
-def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def full(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every COMMIT of a round says that the disk is full."""
     real = Database._say
 
     async def say(self: Database, sql: str) -> None:
         if sql == "COMMIT":
-            raise sqlite3.OperationalError("database or disk is full")
+            raise disk_full(lab.core.db.where)
         await real(self, sql)
 
     with monkeypatch.context() as patch:
@@ -178,14 +179,14 @@ async def test_whoever_is_answered_finds_it_on_the_disk(lab: Lab) -> None:
     async def start(name: str) -> None:
         outcome = await lab.core.execute(BOSS, OperationRequest(operation=StartSession(command="x", name=name)))
         assert outcome.session is not None
-        assert on_disk(lab, "SELECT name FROM sessions WHERE id = ?", outcome.session.id) == [(name,)]
+        assert await on_disk(lab, "SELECT name FROM sessions WHERE id = ?", outcome.session.id) == [(name,)]
 
     async def fetch(node: HandAgent) -> None:
         for _ in range(5):
             reply = await lab.core.agents.beat(node.name, Beat(running=node.running, wait=0.05))
             for work in reply.start:
                 place = (work.id.session, work.id.rank)
-                state = on_disk(lab, "SELECT state FROM allocations WHERE session = ? AND rank = ?", *place)
+                state = await on_disk(lab, "SELECT state FROM allocations WHERE session = ? AND rank = ?", *place)
                 assert state == [("ordered",)]
                 node.running.append(work.id)
 
@@ -332,7 +333,7 @@ async def test_what_a_user_has_used_is_remembered_and_fades(lab: Lab, tmp_path: 
     await lab.later(100)
     await node.exit(work, 0)
     assert lab.core.ledger.usage["ann"].by(lab.clock.now()) == 200
-    again = await Core.open(tmp_path / "cluster.db", clock=lab.clock, data_dir=tmp_path, name="lab")
+    again = await Core.open(lab.core.db.where, clock=lab.clock, data_dir=tmp_path, name="lab")
     assert again.ledger.usage["ann"].by(lab.clock.now() + timedelta(days=7)) == pytest.approx(100)
     await again.close()
 
@@ -345,15 +346,16 @@ async def test_old_keys_and_old_history_are_forgotten_a_bite_at_a_time(
     for i in range(4):
         await lab.boss.execute(CordonNode(node="n1"), key=f"a{i}")
         await lab.boss.execute(UncordonNode(node="n1"), key=f"b{i}")
-    assert on_disk(lab, "SELECT count(*) FROM idempotency_keys") == [(8,)]
+    assert await on_disk(lab, "SELECT count(*) FROM idempotency_keys") == [(8,)]
     await lab.later(8 * 86400)
-    assert on_disk(lab, "SELECT count(*) FROM idempotency_keys") == [(5,)]
-    assert on_disk(lab, "SELECT count(*) FROM audit") == [(8,)]
-    last = on_disk(lab, "SELECT max(seq) FROM events")[0][0]
+    assert await on_disk(lab, "SELECT count(*) FROM idempotency_keys") == [(5,)]
+    assert await on_disk(lab, "SELECT count(*) FROM audit") == [(8,)]
+    ((last,),) = await on_disk(lab, "SELECT max(seq) FROM events")
     for _ in range(10):
         await lab.later(91 * 86400)
-    assert on_disk(lab, "SELECT count(*) FROM audit") == [(1,)]
-    assert on_disk(lab, "SELECT max(seq) >= ? FROM events", last) == [(1,)]
+    assert await on_disk(lab, "SELECT count(*) FROM audit") == [(1,)]
+    ((newest,),) = await on_disk(lab, "SELECT max(seq) FROM events")
+    assert newest >= last
     done = await lab.boss.execute(CordonNode(node="n1"))
     assert done.audit_id == "a-0009"
 
@@ -389,7 +391,7 @@ def old_database(path: Path) -> None:
     sync = create_engine(f"sqlite:///{path}")
     with sync.begin() as connection:
         config = Config()
-        config.set_main_option("script_location", str(Path(engine.__file__).parent / "migrations"))
+        config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
     sync.dispose()
@@ -427,5 +429,5 @@ async def test_folders_and_sessions_are_committed_side_by_side(lab: Lab) -> None
     for i in range(5):
         mixed += [StartSession(command="x", name=f"job-{i}"), CreateFolder(name=f"folder-{i}")]
     assert codes(await do(lab, *mixed)) == [[]] * 10
-    assert len(on_disk(lab, "SELECT 1 FROM folders")) == len(on_disk(lab, "SELECT 1 FROM sessions")) == 5
+    assert await on_disk(lab, "SELECT (SELECT count(*) FROM folders), (SELECT count(*) FROM sessions)") == [(5, 5)]
     assert await in_step(lab)
