@@ -195,8 +195,10 @@ class Proxy:
                 del waiting[name]
 
     async def _send(self, backend: Backend, ask: Ask, body: Body) -> httpx.Response:
-        url = httpx.URL(scheme="http", host=backend.host, port=backend.port, raw_path=ask.target)
-        request = httpx.Request(ask.method, url, headers=ask.headers, content=body if ask.has_body else None)
+        url = httpx.URL(scheme="http", host=backend.host, port=backend.port)
+        content = body if ask.has_body else None
+        as_written = {"target": ask.target}  # httpx would put it in order
+        request = httpx.Request(ask.method, url, headers=ask.headers, content=content, extensions=as_written)
         try:
             return await self._client().send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout):
