@@ -20,6 +20,7 @@ from cluster.models import (
     JournalCheck,
     LogPage,
     Names,
+    NewToken,
     Node,
     Operation,
     OperationRequest,
@@ -32,6 +33,8 @@ from cluster.models import (
     ResourceGroup,
     Session,
     StartEstimate,
+    Token,
+    TokenMade,
     User,
 )
 from cluster.sentence import S, Sentence
@@ -142,6 +145,18 @@ class Client:
 
     async def projects(self) -> Page[Project]:
         return await self._get("/v1/projects", Page[Project])
+
+    async def tokens(self, user: str | None = None) -> Page[Token]:
+        """One's own API tokens, without what makes them one; an admin may ask for those of `user` ("" the agents')."""
+        return await self._get("/v1/tokens", Page[Token], user=user)
+
+    async def make_token(self, wanted: NewToken) -> TokenMade:
+        """A new token; it is in this answer and nowhere else."""
+        return _read(await self.send("POST", "/v1/tokens", wanted), TokenMade)
+
+    async def revoke_token(self, ident: str) -> None:
+        """It opens nothing from now on."""
+        await self.send("DELETE", f"/v1/tokens/{_part(ident)}", None)
 
     async def images(self) -> Page[Image]:
         return await self._get("/v1/images", Page[Image])
