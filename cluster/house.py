@@ -5,10 +5,10 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import ColumnElement, delete, func, select, tuple_
 
 from cluster import records
-from cluster.db.tables import EventRow, FolderRow, KeyRow
+from cluster.db.tables import Base, EventRow, FolderRow, KeyRow
 from cluster.lifecycle import ENDED, overdue
 from cluster.live import LiveSession
 from cluster.models import Reason, SessionResult, SessionState
@@ -114,11 +114,15 @@ async def _forget(tx: Transaction) -> None:
     """
     keys = KeyRow.__table__.c
     oldest = select(keys.user, keys.key).where(keys.at < tx.now - KEYS_FOR).order_by(keys.at).limit(BITE)
-    await tx.db.execute(delete(KeyRow.__table__).where(tuple_(keys.user, keys.key).in_(oldest)))
+    await _drop(tx, KeyRow, tuple_(keys.user, keys.key).in_(oldest))
     events = EventRow.__table__.c
     last = select(func.max(events.seq)).scalar_subquery()
     first = select(events.seq).where(events.seq < last).order_by(events.seq).limit(BITE)
-    await tx.db.execute(delete(EventRow.__table__).where(events.at < tx.now - HISTORY_FOR, events.seq.in_(first)))
+    await _drop(tx, EventRow, events.at < tx.now - HISTORY_FOR, events.seq.in_(first))
+
+
+async def _drop(tx: Transaction, kind: type[Base], *which: ColumnElement[bool]) -> None:
+    await tx.db.execute(delete(kind).where(*which).execution_options(synchronize_session=False))
 
 
 def _too_long(session: LiveSession) -> Reason:

@@ -1,6 +1,9 @@
-"""The server's process: `python -m cluster.server --data DIR [--listen ADDRESS:PORT]`.
+"""The server's process: `python -m cluster.server --data DIR [--listen ADDRESS:PORT] [--database URL]`.
 
-Loopback and a free port, unless told otherwise; what it was told is kept in `DIR/listen` for the next start.
+Loopback and a free port, unless told otherwise; what it was told is kept in `DIR/listen` for the next start. Its
+database is the file `DIR/cluster.db`, or one on a PostgreSQL server: `postgresql://USER@HOST/NAME`, told by --database
+or HELMSMAN_DATABASE and kept in `DIR/database`. Every user of the machine sees a command line: the password belongs
+into `~/.pgpass`, PGPASSWORD or HELMSMAN_DATABASE, and is not kept.
 When it listens, `DIR/server.json` (0600) says where: `{"url", "join_url", "pid", "user", "user_token", "agent_token"}`.
 `url` is for this machine; `join_url` for others, null when they cannot reach it. The tokens are files beside it, made
 at the first start; the database keeps their hashes only.
@@ -26,8 +29,10 @@ from cluster.agents import discover
 from cluster.api.app import create_app
 from cluster.clock import WallClock
 from cluster.core import Core
+from cluster.db.address import parsed, without_password
+from cluster.db.engine import Where
 from cluster.db.tables import GroupRow, MemberRow, ProjectRow, UserRow
-from cluster.errors import ClusterError, Unavailable
+from cluster.errors import ClusterError, NotAuthenticated, Unavailable
 from cluster.sentence import S
 
 log = structlog.get_logger(__name__)
@@ -70,22 +75,25 @@ def main() -> int:
         help="0.0.0.0:8400: for other machines too; kept",
     )
     parser.add_argument("--port", type=int, default=0, help="on loopback; 0: a free one")
+    parser.add_argument("--database", metavar="URL", help="postgresql://USER@HOST/NAME, or file; kept")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     # uvicorn ends in order on SIGTERM and then raises it again, which must not kill us in the middle of closing
     signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with locked(arguments.data):
-            asyncio.run(serve(arguments.data, _address(arguments.data, arguments.listen, arguments.port)))
+            where = _database(arguments.data, arguments.database or os.environ.get("HELMSMAN_DATABASE"))
+            asyncio.run(serve(arguments.data, _address(arguments.data, arguments.listen, arguments.port), where))
     except ClusterError as e:
         print(e, file=sys.stderr)  # noqa: T201 - the one sentence for whoever started us
         return 1
     return 0
 
 
-async def serve(data: Path, address: Address) -> None:
+async def serve(data: Path, address: Address, where: Where) -> None:
     """Open the cluster in `data`, listen, and run passes until the server is told to stop."""
-    core = await Core.open(data / "cluster.db", clock=WallClock(), data_dir=data, name="embedded")
+    core = await Core.open(where, clock=WallClock(), data_dir=data, name="embedded", alone=True)
+    _keep_database(data, where)
     passes = asyncio.create_task(core.run_forever())
     try:
         user = await _first_user(core)
@@ -137,6 +145,21 @@ def _address(data: Path, told: Address | None, port: int) -> Address:
     return _listen_address(kept.read_text()) if kept.exists() else Address("127.0.0.1", port)
 
 
+def _database(data: Path, told: str | None) -> Where:
+    """Where the database is: as told, else as remembered, else the file in `data`. Raises `Invalid`."""
+    kept = data / "database"
+    told = told or (kept.read_text().strip() if kept.exists() else "file")
+    return data / "cluster.db" if told == "file" else parsed(told)
+
+
+def _keep_database(data: Path, where: Where) -> None:
+    """For the next start; not before it could be opened."""
+    if isinstance(where, Path):
+        (data / "database").unlink(missing_ok=True)
+    else:
+        write_private(data / "database", without_password(where))
+
+
 def _listen(address: Address) -> socket.socket:
     """Bound and listening: whoever reads server.json may connect at once."""
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -171,9 +194,18 @@ async def _first_user(core: Core) -> str:
         await core.meta("local_user", name)
     for file, owner in (("user.token", name), ("agent.token", "")):
         path = core.data_dir / file
-        if not path.exists():
+        if not (path.exists() and await _is_known(core, path.read_text().strip())):
             write_private(path, await core.token_for(owner))
     return name
+
+
+async def _is_known(core: Core, token: str) -> bool:
+    """To this database; it may be another one than the last time."""
+    try:
+        await core.owner_of(token)
+    except NotAuthenticated:
+        return False
+    return True
 
 
 def _login() -> str:

@@ -9,7 +9,7 @@ from cluster.sentence import S
 SCHEMES = ("postgresql", "postgres")
 
 
-def address(text: str) -> URL:
+def parsed(text: str) -> URL:
     """Of what a person wrote. Raises `Invalid`, without repeating it: there may be a password in it."""
     try:
         url = make_url(text)

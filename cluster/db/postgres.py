@@ -64,9 +64,9 @@ class Postgres:
         try:
             connection = await asyncpg.connect(self._dsn, timeout=CONNECT, server_settings=SETTINGS | ALIVE | settings)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as e:
-            raise self._unreachable(_why(e)) from e
-        except ValueError:
-            raise self._unreachable("its address is not understood") from None
+            raise self._unreachable(_why(e)) from None  # with its cause, a traceback could show the address
+        except Exception as e:
+            raise self._unreachable(type(e).__name__) from None
         _notice_silence(connection)
         await connection.set_type_codec(
             "timestamptz", schema="pg_catalog", encoder=_moment, decoder=datetime.fromisoformat, format="text"

@@ -14,6 +14,7 @@ from typing import Any
 import asyncpg
 from sqlalchemy import URL
 
+from cluster.db.engine import Where
 from cluster.db.postgres import numbered
 
 PLACES = "/usr/lib/postgresql/*/bin"
@@ -96,9 +97,9 @@ class Server:
             raise Missing(f"{program} failed: {done.stderr.decode(errors='replace').strip()}")
 
 
-async def outside(where: Path | URL, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+async def outside(where: Where, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     """What another program reads (or does) there now; a `?` for each value."""
-    if isinstance(where, Path):
+    if not isinstance(where, URL):
         return _in_file(where, sql, *values)
     connection = await asyncpg.connect(where.render_as_string(hide_password=False))
     try:
@@ -112,11 +113,12 @@ def _in_file(path: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in file.execute(sql, values)]
 
 
-def disk_full(where: Path | URL) -> Exception:
+def disk_full(where: Where) -> Exception:
     """What the driver raises when the disk is full."""
     if isinstance(where, Path):
         return sqlite3.OperationalError("database or disk is full")
-    return asyncpg.DiskFullError("could not extend file: No space left on device")
+    full: Exception = asyncpg.DiskFullError("could not extend file: No space left on device")
+    return full
 
 
 def _programs() -> Path:
