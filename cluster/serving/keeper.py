@@ -39,6 +39,7 @@ class Serving:
         self.keeper = EndpointKeeper(core, self)
         self.endpoints = Endpoints(core)
         self.proxy = Proxy(self.routes)
+        core.metrics.add(self.routes.measures)
         self._known: list[Known] = []
         self._stale = True
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 from urllib.parse import quote
 
 import httpx
@@ -15,7 +16,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from cluster import access
-from cluster.errors import Invalid, NotFound, Unavailable
+from cluster.errors import ClusterError, Invalid, NotFound, Unavailable
 from cluster.models import User
 from cluster.sentence import S
 from cluster.serving.routes import Backend, Routes
@@ -127,7 +128,7 @@ class Proxy:
         self._seen_by(user, name)
         ask = _ask(user, name, rest, scope)
         body = Body(receive, MOST_BODY)
-        work = asyncio.create_task(self._answer(name, ask, body, send))
+        work = asyncio.create_task(self._measured(name, ask, body, send))
         gone = asyncio.create_task(body.pump())
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,35 +150,47 @@ class Proxy:
 
     # ── to a replica ─────────────────────────────────────────────────────────────────────────────
 
-    async def _answer(self, name: str, ask: Ask, body: Body, send: Send) -> None:
-        """From the first replica that takes the connection; nothing is ever sent twice."""
+    async def _measured(self, name: str, ask: Ask, body: Body, send: Send) -> None:
+        measures, began = self._routes.measures, monotonic()
+        meter = measures.meter(name, began)
+        token, status = meter.begin(began), None
+        try:
+            status = await self._answer(name, ask, body, send)
+        except ClusterError as e:
+            status = e.status
+            raise
+        finally:
+            now = monotonic()
+            meter.end(token, now, status is not None and status < 500)
+            measures.answered(name, status, now - began)
+
+    async def _answer(self, name: str, ask: Ask, body: Body, send: Send) -> int:
+        """From the first replica that takes the connection; nothing is ever sent twice. The answer's status."""
         tried: list[Backend] = []
-        loop = asyncio.get_running_loop()
-        until = loop.time() + PATIENCE
+        until = monotonic() + PATIENCE
         while True:
             backend = await self._next(name, tried, until)
             with self._routes.using(backend):
                 try:
                     reply = await self._send(backend, ask, body)
                 except (httpx.ConnectError, httpx.ConnectTimeout):
-                    self._routes.doubt(backend, loop.time())
+                    self._routes.doubt(backend)
                     tried.append(backend)
                     continue
                 async with contextlib.aclosing(reply):
                     await _relay(name, reply, send)
-                return
+                return reply.status_code
 
     async def _next(self, name: str, tried: Collection[Backend], until: float) -> Backend:
         """A replica; waits for one if some are coming. Raises `Busy`."""
-        now = asyncio.get_running_loop().time
         while name in self._routes:
-            if (backend := self._routes.choose(name, now(), tried)) is not None:
+            if (backend := self._routes.choose(name, tried)) is not None:
                 return backend
             route = self._routes[name]
-            if not (route.coming or tried) or now() >= until:
+            if not (route.coming or tried) or monotonic() >= until:
                 raise Busy(route.why)
             with self._waiting(name), contextlib.suppress(TimeoutError):
-                await self._routes.news(until - now())
+                await self._routes.news(until - monotonic())
             tried = ()
         raise NotFound(S("There is no endpoint {name}, or it is being deleted.", name=name))
 
@@ -187,9 +200,12 @@ class Proxy:
         if waiting.get(name, 0) >= MOST_WAITING:
             raise Busy(S("{count} requests wait for {name} already.", count=MOST_WAITING, name=name))
         waiting[name] = waiting.get(name, 0) + 1
+        meter = self._routes.measures.meter(name, monotonic())
+        meter.queued(+1)
         try:
             yield
         finally:
+            meter.queued(-1)
             waiting[name] -= 1
             if not waiting[name]:
                 del waiting[name]

@@ -1,5 +1,6 @@
 """What can be asked of endpoints."""
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -137,11 +138,17 @@ class Endpoints:
         """As the proxy saw it; in a simulated cluster as its scenario says, while it can be reached."""
         row, routes = at.known.row, self._core.serving.routes
         busy = [a.session.utilization for a in at.alive if a.session.gpu and a.session.utilization is not None]
-        played = row.measured if self._core.simulated and traffic(at).reachable else {}
+        gpu = sum(busy) / len(busy) if busy else None
+        if self._core.simulated:
+            played = row.measured if traffic(at).reachable else {}
+            return EndpointMetrics(**{"gpu_utilization": gpu, **played})
+        now = monotonic()
+        sample = routes.measures.sample(row.name, now)
         return EndpointMetrics(
-            requests_per_second=played.get("requests_per_second"),
-            latency_p95=played.get("latency_p95"),
-            in_flight=sum(a.seen.in_flight for a in at.alive),
-            queue_depth=routes.waiting.get(row.name, 0) or int(played.get("queue_depth") or 0),
-            gpu_utilization=sum(busy) / len(busy) if busy else None,
+            requests_per_second=sample.requests_per_second,
+            latency_p95=sample.latency_p95,
+            in_flight=sample.in_flight,
+            queue_depth=sample.queue_depth,
+            errors_per_second=sample.errors_per_second,
+            gpu_utilization=gpu,
         )

@@ -5,8 +5,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from time import monotonic
 
 from cluster.sentence import S, Sentence
+from cluster.serving.measures import Measures
 
 DOUBT = 5.0
 """Seconds."""
@@ -23,7 +25,7 @@ class Backend:
     served: int = 0
     """The turn in which it was last chosen."""
     doubted: float = 0.0
-    """Until then (the loop's time) it is the last choice, since it took no connection."""
+    """Until then (monotonic) it is the last choice, since it took no connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Routes:
     def __init__(self) -> None:
         self._routes: Mapping[str, Route] = {}
         self._backends: dict[tuple[str, str, int], Backend] = {}
+        self.measures = Measures()
         self._told = asyncio.Event()
         self._turns = count(1)
         self.waiting: dict[str, int] = {}
@@ -62,6 +65,7 @@ class Routes:
         """These are all endpoints that take requests; `alive`: sessions of all replicas there are."""
         known = set(alive)
         self._backends = {key: b for key, b in self._backends.items() if b.session in known or b.in_flight}
+        self.measures.know({name: len(route.backends) for name, route in routes.items()}, monotonic())
         if routes == self._routes:
             return
         self._routes = routes
@@ -81,14 +85,15 @@ class Routes:
     def __contains__(self, name: str) -> bool:
         return name in self._routes
 
-    def choose(self, name: str, now: float, tried: Collection[Backend] = ()) -> Backend | None:
+    def choose(self, name: str, tried: Collection[Backend] = ()) -> Backend | None:
         """The one with the fewest requests, in turn where several have as few; None when there is none."""
+        now = monotonic()
         left = [b for b in self._routes[name].backends if b not in tried]
         return min(left, key=lambda b: (b.doubted > now, b.in_flight, b.served), default=None)
 
-    def doubt(self, backend: Backend, now: float) -> None:
+    def doubt(self, backend: Backend) -> None:
         """It took no connection: others go first for a while."""
-        backend.doubted = now + DOUBT
+        backend.doubted = monotonic() + DOUBT
 
     @contextmanager
     def using(self, backend: Backend) -> Iterator[None]:

@@ -6,6 +6,7 @@ import hashlib
 import socket
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from time import monotonic
 
 import httpx
 import pytest
@@ -326,12 +327,28 @@ async def test_when_the_caller_goes_away_the_replica_is_told(rig: Rig) -> None:
     rig.route(rig.ports[0])
     asked = asyncio.create_task(rig.http.post("/serve/chat/slow", content=b"x"))
     await asyncio.wait_for(rig.replicas[0].begun.wait(), 10)
-    backend = rig.lab.core.serving.routes.choose("chat", 0.0)
+    backend = rig.lab.core.serving.routes.choose("chat")
     assert backend is not None
     assert backend.in_flight == 1
     asked.cancel()
     await asyncio.wait_for(rig.replicas[0].left.wait(), 10)
     await until(lambda: backend.in_flight == 0)
+
+
+async def test_what_was_asked_is_measured_and_told_to_prometheus(rig: Rig) -> None:
+    rig.route(*rig.ports)
+    for _ in range(3):
+        await rig.http.get("/serve/chat/")
+    sample = rig.lab.core.serving.routes.measures.sample("chat", monotonic())
+    assert (sample.in_flight, sample.errors_per_second) == (0, 0)
+    assert sample.requests_per_second == pytest.approx(3, rel=0.5)
+    boss = {"Authorization": f"Bearer {await rig.lab.core.token_for('boss')}"}
+    told = (await rig.http.get("/metrics", headers=boss)).text
+    assert 'helmsman_endpoint_requests_total{endpoint="chat",status="2xx"} 3.0' in told
+    assert 'helmsman_endpoint_ready_replicas{endpoint="chat"} 2.0' in told
+    assert 'helmsman_endpoint_latency_seconds_count{endpoint="chat"} 3.0' in told
+    rig.lab.core.serving.routes.tell({}, [])
+    assert "chat" not in (await rig.http.get("/metrics", headers=boss)).text
 
 
 # ── who may ──────────────────────────────────────────────────────────────────────────────────────
