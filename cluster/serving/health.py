@@ -21,6 +21,8 @@ EVERY, EAGERLY = 2.0, 0.5
 TIMEOUT = 2.0
 AT_ONCE = 64
 """So many replicas are asked at the same time."""
+PLAYED_SICK = "HELMSMAN_SIMULATED_SICK"
+"""A simulated replica with this variable does not answer."""
 WARM_UP = timedelta(seconds=20)
 """A simulated replica is healthy so long after it began to run."""
 
@@ -159,9 +161,14 @@ async def answers(http: httpx.AsyncClient, url: str) -> bool:
 class Played:
     """A simulated replica is healthy some seconds after it began to run, and stays so while its node speaks."""
 
+    def __init__(self) -> None:
+        self._first_seen: dict[str, datetime] = {}
+
     def of(self, session: LiveSession, now: datetime) -> Verdict:
         began = session.started or session.state_since
         ready = began + WARM_UP
+        if PLAYED_SICK in session.env:
+            return Verdict(self._first_seen.setdefault(session.id, now), Phase.UNHEALTHY)
         return Verdict(ready, Phase.HEALTHY) if ready <= now else Verdict(began)
 
     def watch(self, targets: Mapping[Key, Target]) -> None:

@@ -10,6 +10,7 @@ from cluster.lifecycle import ENDED, HOLDING
 from cluster.models import SessionResult, SessionState
 from cluster.scheduler.fleet import matches_model
 from cluster.sentence import S, Sentence
+from cluster.simulator import serving
 from cluster.simulator.checks import names_used
 from cluster.simulator.scenario import (
     MISSING,
@@ -55,6 +56,7 @@ def completed(scenario: Scenario, source: Source, mistakes: list[Mistake], notes
     _implied(scenario)
     _strangers(scenario, notes)
     _folders(scenario)
+    serving.complete(scenario, _member)
     for i, session in enumerate(scenario.sessions):
         _session(scenario, session, i)
     return scenario

@@ -1,7 +1,7 @@
 """Where the running sessions of a scenario sit: devices as the scheduler chooses; what doesn't fit is a mistake."""
 
 from cluster.lifecycle import HOLDING
-from cluster.models import NodeStatus
+from cluster.models import NodeStatus, SessionState
 from cluster.scheduler import reasons
 from cluster.scheduler.fleet import Fleet, Need
 from cluster.scheduler.place import Wish, place
@@ -48,7 +48,9 @@ def lay_out(scenario: Scenario, source: Source, mistakes: list[Mistake]) -> dict
     found: dict[str, tuple[Placement, ...]] = {}
     for session in sorted(holding, key=lambda s: (not s.on, need_of(s).fraction)):
         ranks = _ranks(room, session)
-        if isinstance(ranks, Sentence):
+        if isinstance(ranks, Sentence) and session.if_there_is_room:
+            session.status, session.started = SessionState.PENDING, None
+        elif isinstance(ranks, Sentence):
             mistakes.append(Mistake(source.line((*session.at, "node")), ranks))
         elif session.id:
             found[session.id] = ranks

@@ -70,9 +70,9 @@ class Life:
     @classmethod
     def of_work(cls, seed: int, work: Work, now: datetime) -> "Life":
         """Of work that the server just gave out."""
-        kind = kind_of(
-            SessionType.BATCH if work.command else SessionType.INTERACTIVE, work.command, sum(work.devices.values())
-        )
+        serves = "HELMSMAN_ENDPOINT" in work.env
+        type_ = SessionType.BATCH if work.command else SessionType.INTERACTIVE
+        kind = kind_of(SessionType.INFERENCE if serves else type_, work.command, sum(work.devices.values()))
         return cls(seed, work.id.session, kind, now, work.command)
 
     def _random(self, *what: object) -> Random:

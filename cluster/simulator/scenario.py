@@ -193,6 +193,16 @@ class SessionSpec(Spec):
     idle: bool | None = None
     reason: str | None = None
     log: str | list[str] | None = None
+    _if_there_is_room: bool = PrivateAttr(default=False)
+
+    @property
+    def if_there_is_room(self) -> bool:
+        """It was made here; without room it waits, instead of being a mistake."""
+        return self._if_there_is_room
+
+    @if_there_is_room.setter
+    def if_there_is_room(self, value: bool) -> None:
+        self._if_there_is_room = value
 
     @property
     def on(self) -> list[str]:
@@ -265,7 +275,7 @@ class FaultSpec(Spec):
 
 
 class Catalog(BaseModel):
-    """What the cluster has no tables for yet: kept for linking names and for later."""
+    """What the file says of things that are served: kept for later."""
 
     models: list[ModelSpec] = []
     endpoints: list[EndpointSpec] = []

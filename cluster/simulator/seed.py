@@ -10,6 +10,7 @@ from cluster.db import tables
 from cluster.lifecycle import ENDED, WAITING
 from cluster.models import Names, NodeStatus, Reason, SessionState
 from cluster.sentence import S, Sentence
+from cluster.simulator import serving
 from cluster.simulator.loading import Loaded
 from cluster.simulator.node import SimulatedAgent
 from cluster.simulator.scenario import Caps, FolderSpec, NodeSpec, SessionSpec
@@ -31,6 +32,9 @@ class Seeder:
         for rows in (self._places(), self._people(), self._things(), self._sessions(), self._held()):
             db.add_all(rows)
             await db.flush()
+        for rows in (serving.rows(self.loaded.scenario), serving.more_rows(self.loaded.scenario)):
+            db.add_all(rows)
+            await db.flush()
         db.add_all(self._events())
         await db.flush()
 
@@ -45,11 +49,11 @@ class Seeder:
         for group in scenario.resource_groups:
             yield tables.GroupRow(**group.model_dump())
         for project in scenario.projects:
-            yield tables.ProjectRow(name=project.name)
+            yield tables.ProjectRow(name=project.name, description=project.description)
         for user in scenario.users:
-            yield tables.UserRow(name=user.name, email=user.email, role=user.role, active=user.active)
+            yield tables.UserRow(**user.model_dump(include={"name", "email", "role", "active", "full_name"}))
         for image in scenario.images:
-            yield tables.ImageRow(name=image.name)
+            yield tables.ImageRow(name=image.name, origin=image.registry)
         yield tables.Meta(key="names", value=self._other_names().model_dump_json(exclude_defaults=True))
 
     def _other_names(self) -> Names:
@@ -57,7 +61,6 @@ class Seeder:
         catalog = self.loaded.scenario.catalog
         return Names(
             models=[model.name for model in catalog.models],
-            endpoints=[endpoint.name for endpoint in catalog.endpoints],
             pipelines=[pipeline.name for pipeline in catalog.pipelines],
         )
 
@@ -204,13 +207,16 @@ class Seeder:
     def _session_events(self) -> Iterator[tables.EventRow]:
         for session in self.loaded.scenario.sessions:
             started, ended = self._when(session, "started"), self._when(session, "ended")
+            whose = {"owner": session.user, "project": session.project}
             if started:
-                yield _event(started, "session_running", session.name, _went(session.name, "preparing", "running"))
+                said = _went(session.name, "preparing", "running")
+                yield _event(started, "session_running", session.name, said, **whose)
             if ended and session.status in ENDED:
                 bad = session.result is not None and session.result.value in ("failure", "lost")
                 before = "running" if started else "pending"
                 said = _went(session.name, before, session.status.value)
-                yield _event(ended, f"session_{session.status.value}", session.name, said, "error" if bad else "info")
+                severity = "error" if bad else "info"
+                yield _event(ended, f"session_{session.status.value}", session.name, said, severity, **whose)
 
     def _node_events(self) -> Iterator[tables.EventRow]:
         for node in self.loaded.scenario.nodes:
@@ -238,5 +244,8 @@ def _went(name: str, before: str, after: str) -> Sentence:
     return S("{name} went from {before} to {after}.", name=name, before=before, after=after)
 
 
-def _event(at: datetime, kind: str, target: str, said: Sentence, severity: str = "info") -> tables.EventRow:
-    return tables.EventRow(at=at, kind=kind, severity=severity, target=target, message=said.model_dump())
+def _event(
+    at: datetime, kind: str, target: str, said: Sentence, severity: str = "info", **whose: str | None
+) -> tables.EventRow:
+    values = {"at": at, "kind": kind, "severity": severity, "target": target, "message": said.model_dump()}
+    return tables.EventRow(**values, **whose)

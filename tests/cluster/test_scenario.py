@@ -59,7 +59,10 @@ def test_the_formats_own_example_loads() -> None:
     assert [node.name for node in scenario.nodes] == ["a100-01", "a100-02", "a100-03", "a100-04", "cpu-01"]
     assert scenario.nodes[4].status == NodeStatus.CORDONED
     assert scenario.now == datetime(2026, 3, 2, 0, 0, tzinfo=UTC)
-    sweep, large = scenario.sessions
+    sweep, large, *replicas = scenario.sessions
+    assert [(s.name, s.gpu, s.status, s.project) for s in replicas] == [
+        (f"chat-prod-{n}", 1, SessionState.RUNNING, "vision") for n in (1, 2)
+    ]
     assert (sweep.memory, sweep.status) == (256 * 2**30, SessionState.RUNNING)
     assert scenario.when(sweep.started or timedelta()) == datetime(2026, 3, 1, 21, 0, tzinfo=UTC)
     assert scenario.when(large.submitted or timedelta()) == datetime(2026, 3, 1, 23, 20, tzinfo=UTC)
