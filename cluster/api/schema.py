@@ -61,6 +61,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     for operation in _operations(spec):
         _secured(operation)
         _with_errors(operation)
+    _tagged(spec, spec)
     for unused in ("HTTPValidationError", "ValidationError"):
         shapes.pop(unused, None)
     return spec
@@ -79,6 +80,21 @@ def _named(spec: dict[str, Any]) -> None:
 def _operations(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for path in spec.get("paths", {}).values():
         yield from (operation for method, operation in path.items() if method != "parameters")
+
+
+def _tagged(spec: dict[str, Any], part: Any) -> None:
+    """What tells the kinds of a union apart has a default in ours, and must be sent all the same."""
+    if isinstance(part, list):
+        for each in part:
+            _tagged(spec, each)
+    if not isinstance(part, dict):
+        return
+    if isinstance(tag := part.get("discriminator"), dict):
+        for reference in tag.get("mapping", {}).values():
+            shape = spec["components"]["schemas"][reference.rpartition("/")[2]]
+            shape["required"] = sorted({*shape.get("required", ()), tag["propertyName"]})
+    for each in part.values():
+        _tagged(spec, each)
 
 
 def _secured(operation: dict[str, Any]) -> None:

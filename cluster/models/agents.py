@@ -4,7 +4,7 @@ import zlib
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from cluster.models.base import Model, Resources
 from cluster.models.nodes import Device
@@ -23,6 +23,10 @@ __all__ = [
     "WorkReport",
     "rendezvous_port",
 ]
+
+MOST_CORES = 100_000
+MOST_BYTES = 2**50
+MOST_DEVICES = 1024
 
 
 class NodeInfo(Model):
@@ -43,6 +47,21 @@ class NodeInfo(Model):
     """The node's own, made by its agent: whoever says this name with another one is another machine."""
     cluster: str | None = None
     """The id of the cluster that it joined before; None the first time."""
+
+    @field_validator("capacity")
+    @classmethod
+    def _possible(cls, capacity: Resources) -> Resources:
+        """The scheduler reckons with whole numbers of 64 bits: a node beyond them would stop everybody's."""
+        if not (0 <= capacity.cpu <= MOST_CORES and 0 <= capacity.memory <= MOST_BYTES):
+            raise ValueError(f"a node has 0 to {MOST_CORES} cores and 0 to {MOST_BYTES} bytes of memory")
+        return capacity
+
+    @field_validator("devices")
+    @classmethod
+    def _counted(cls, devices: list[Device]) -> list[Device]:
+        if [device.index for device in devices] != [*range(len(devices))] or len(devices) > MOST_DEVICES:
+            raise ValueError(f"devices are numbered 0, 1, 2 … without gaps, and a node has at most {MOST_DEVICES}")
+        return devices
 
 
 class Registered(Model):

@@ -13,9 +13,9 @@ T = TypeVar("T")
 
 
 class Model(BaseModel):
-    """Base of the door's shapes: an unknown key is an error."""
+    """Base of the door's shapes: an unknown key is an error, and so is a number that is none (1e999)."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Resources(Model):

@@ -155,7 +155,7 @@ async def test_who_leaves_a_project_sees_its_events_no_more_in_a_stream_that_run
     await lab.node("n1")
     stream = followed(lab, "bob", after=await newest(lab))
     await lab.ann.execute(StartSession(command="first"))
-    assert "first" in (await anext(stream))["data"]
+    assert ["first" in (await anext(stream))["data"] for _ in range(2)] == [True, True]
     async with lab.core.db.write() as db:
         member = await db.scalar(select(MemberRow).where(MemberRow.user == "bob"))
         await db.delete(member)
