@@ -31,6 +31,8 @@ from cluster.sentence import S, Sentence
 from cluster.transaction import Done, Refused, Transaction, nearest
 from cluster.units import human_duration, human_size
 
+NUMBER = cast(func.substr(RunRow.id, 3), Integer)
+"""Of a run: `r-0012` is the twelfth."""
 MOST_TOLD = 20
 """Steps of a plan that are told one by one."""
 
@@ -61,7 +63,7 @@ def _create(tx: Transaction, project: str, spec: PipelineSpec, owner: str | None
     values = {"name": spec.name, "project": project, "owner": owner or tx.user.name}
     tx.db.add(PipelineRow(spec=spec.model_dump(mode="json"), created=tx.now, modified=tx.now, **values))
     text = S("{user} made the pipeline {name}.", user=tx.user.name, name=spec.name)
-    tx.event("pipeline_created", spec.name, text)
+    tx.event("pipeline_created", spec.name, text, owner=values["owner"], project=project)
     message = S("The pipeline {name} is made in {project}.", name=spec.name, project=project)
     return Done(
         effects=[Effect(kind="creates", target=spec.name, message=message)],
@@ -76,7 +78,7 @@ def _replace(tx: Transaction, row: PipelineRow, spec: PipelineSpec) -> Done:
     before = dict(row.spec)
     row.spec, row.modified = spec.model_dump(mode="json"), tx.now
     text = S("{user} changed the pipeline {name}.", user=tx.user.name, name=row.name)
-    tx.event("pipeline_changed", row.name, text)
+    tx.event("pipeline_changed", row.name, text, owner=row.owner, project=row.project)
     message = S("{name} is there already and is replaced; runs that have begun stay as they are.", name=row.name)
     owner = row.owner if row.owner != tx.user.name else None
     return Done(
@@ -113,7 +115,8 @@ async def delete(tx: Transaction, op: DeletePipeline) -> Done:
     access.must_own(tx.user, row.name, row.owner, row.project)
     inverse = {"op": "_restore_pipeline", "project": row.project, "owner": row.owner, "spec": dict(row.spec)}
     await tx.db.delete(row)
-    tx.event("pipeline_deleted", row.name, S("{user} removed the pipeline {name}.", user=tx.user.name, name=row.name))
+    text = S("{user} removed the pipeline {name}.", user=tx.user.name, name=row.name)
+    tx.event("pipeline_deleted", row.name, text, owner=row.owner, project=row.project)
     owner = row.owner if row.owner != tx.user.name else None
     message = S("The pipeline {name} is removed; runs that have begun go on.", name=row.name)
     return Done(
@@ -197,13 +200,12 @@ async def _new_run(tx: Transaction, spec: PipelineSpec, project: str, values: di
     tx.db.add_all(parts)
     tx.core.runs.changed()
     message = S("{user} started run {run} of {pipeline}.", user=tx.user.name, run=row.id, pipeline=spec.name)
-    tx.event("run_running", spec.name, message)
+    tx.event("run_running", spec.name, message, owner=row.user, project=row.project)
     return Run.of(row, parts)
 
 
 async def _next_id(tx: Transaction) -> str:
-    number = func.max(cast(func.substr(RunRow.id, 3), Integer))
-    return f"r-{(await tx.db.scalar(select(number)) or 0) + 1:04d}"
+    return f"r-{(await tx.db.scalar(select(func.max(NUMBER))) or 0) + 1:04d}"
 
 
 async def _all_possible(tx: Transaction, made: Run) -> dict[str, StartSession]:
@@ -274,15 +276,7 @@ def _sums(spec: PipelineSpec, asked: dict[str, StartSession]) -> list[Sentence]:
         return []
     groups = [[asked[name] for name in level if name in asked] for level in levels(spec)]
     most = max((_amounts(group) for group in groups if group), default=(0.0, 0, 0.0))
-    gpu, memory, cpu = most
-    found = [
-        S(
-            "At most {gpu} GPUs, {cpu} cores and {memory} are needed at the same time, if its steps go on in step.",
-            gpu=f"{gpu:g}",
-            cpu=f"{cpu:g}",
-            memory=human_size(memory),
-        )
-    ]
+    found = [S("Up to {amounts} are needed at the same time, if its steps go on in step.", amounts=_said(*most))]
     if (longest := _longest(spec, asked)) is not None:
         found.append(S("By the time limits of its steps it runs for {time} at most, without waiting.",
                        time=human_duration(longest)))  # fmt: skip
@@ -293,6 +287,11 @@ def _amounts(group: Sequence[StartSession]) -> tuple[float, int, float]:
     """Devices, bytes, cores."""
     cpu = sum(op.cpu or sessions.DEFAULT_CPU * op.node_count for op in group)
     return sum(op.gpu or 0 for op in group), sum(op.memory or 0 for op in group), cpu
+
+
+def _said(gpu: float, memory: int, cpu: float) -> str:
+    parts = [f"{gpu:g} GPU" if gpu else "", f"{cpu:g} CPU", human_size(memory) if memory else ""]
+    return ", ".join(part for part in parts if part)
 
 
 def _longest(spec: PipelineSpec, asked: dict[str, StartSession]) -> float | None:
@@ -342,7 +341,7 @@ async def cancel(tx: Transaction, op: CancelPipelineRun) -> Done:
         raise Refused(Reason(code="conflict", message=message))
     lifecycle.move_run(row, RunState.CANCELLING, tx.now)
     said = S("{user} cancels run {run} of {pipeline}.", user=tx.user.name, run=row.id, pipeline=row.pipeline)
-    tx.event("run_cancelling", row.pipeline, said, "warning")
+    tx.event("run_cancelling", row.pipeline, said, "warning", owner=row.user, project=row.project)
     done = Done(effects=_called_off(tx, found), targets=[row.pipeline, row.id])
     await _stop_all(tx, found, done)
     done.undo = S("undo resumes the run; steps that were stopped begin anew.")
@@ -403,7 +402,7 @@ async def resume(tx: Transaction, op: ResumePipelineRun) -> Done:
     row.reasons = []
     again = _again(tx, found)
     said = S("{user} resumes run {run} of {pipeline}.", user=tx.user.name, run=row.id, pipeline=row.pipeline)
-    tx.event("run_running", row.pipeline, said)
+    tx.event("run_running", row.pipeline, said, owner=row.user, project=row.project)
     done = Done(effects=[_resumed(tx, found, again)], targets=[row.pipeline, row.id])
     await _begin(tx, found, done)
     done.undo = S("undo cancels the run again.")

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from cluster.models import PipelineSpec, PipelineStep, Reason, Scalar, SessionType, StartSession
 from cluster.models.pipelines import PLACEHOLDER
 from cluster.pipelines import templates
-from cluster.pipelines.parameters import texts
+from cluster.pipelines.parameters import text_of, texts
 from cluster.sentence import S
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def plain(spec: PipelineSpec, step: PipelineStep, values: Mapping[str, Scalar]) 
         filled = PipelineStep.model_validate({**_filled(raw, known), "command": step.command})
     except ValidationError as e:
         detail = e.errors(include_url=False)[0]
-        key, value = str(detail["loc"][0]), str(detail["input"])[:40]
+        key, value = str(detail["loc"][0]), text_of(detail["input"])[:40]
         message = S("Step {step}: {key} can't be {value}.", step=step.name, key=key, value=value)
         raise Unfilled(Reason(code="invalid", message=message)) from e
     return filled

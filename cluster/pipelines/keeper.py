@@ -5,13 +5,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 
 from cluster.db.tables import FolderRow, RunRow, SessionRow, StepRow
 from cluster.errors import ClusterError, StorageFull, Unavailable
 from cluster.lifecycle import WAITING
 from cluster.live import LiveSession
 from cluster.models import Reason, StepState
+from cluster.operations import pipelines
 from cluster.pipelines import steps
 from cluster.pipelines.moves import Begin, Finish, Move, Settle, Work, next_look, next_moves
 from cluster.pipelines.steps import Run
@@ -186,8 +187,8 @@ class RunKeeper:
             return
         self._cleared = now
         async with self._core.db.read() as db:
-            latest = select(func.max(RunRow.created)).scalar_subquery()
-            old = select(RunRow.id).where(RunRow.ended < now - KEPT_FOR, RunRow.created < latest)
+            latest = select(RunRow.id).order_by(pipelines.NUMBER.desc()).limit(1).scalar_subquery()
+            old = select(RunRow.id).where(RunRow.ended < now - KEPT_FOR, RunRow.id != latest)
             idents = list(await db.scalars(old.order_by(RunRow.ended).limit(BITE)))
         if not idents:
             return

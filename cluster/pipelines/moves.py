@@ -31,8 +31,9 @@ class Step:
 
     @property
     def lets_go_on(self) -> bool:
-        """Those after it may begin."""
-        return self.state is State.SUCCEEDED or self.left_out or (self.may_fail and self.state is State.FAILED)
+        """Those after it may begin. Left out by its definition it has no reasons; for another's failure it has."""
+        passed_over = self.left_out and self.state is State.SKIPPED and not self.reasons
+        return self.state is State.SUCCEEDED or passed_over or (self.may_fail and self.state is State.FAILED)
 
     @property
     def settled(self) -> bool:
@@ -161,10 +162,10 @@ def _why(step: Step, work: Work) -> tuple[Reason, ...]:
 
 def _waits(step: Step, by_name: Mapping[str, Step], now: datetime) -> Move | None:
     """Begin it, or leave it out because one before it did not succeed."""
-    if step.left_out:
-        return Settle(step.name, State.SKIPPED)
     before = [by_name[name] for name in step.after]
     if all(other.lets_go_on for other in before):
+        if step.left_out:
+            return Settle(step.name, State.SKIPPED)
         return Begin(step.name) if step.next_try <= now else None
     blocked = next((other for other in before if other.settled and not other.lets_go_on), None)
     if blocked is None:

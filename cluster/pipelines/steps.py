@@ -133,7 +133,7 @@ def _settle(tx: Transaction, run: Run, row: StepRow, move: Settle, done: Done) -
         tx.move(session, SessionState.CANCELLED)
     if move.to is StepState.FAILED:
         said = S("Step {step} of {run} ({pipeline}) failed.", step=row.step, run=row.run, pipeline=run.spec.name)
-        tx.event("step_failed", run.spec.name, said, "error")
+        tx.event("step_failed", run.spec.name, said, "error", owner=run.row.user, project=run.row.project)
 
 
 def _stop(tx: Transaction, row: StepRow, done: Done) -> None:
@@ -157,7 +157,8 @@ def _finish(tx: Transaction, run: Run, move: Finish) -> None:
         RunState.CANCELLED: S("Run {run} of {pipeline} is cancelled.", **words),
     }[move.to]
     bad = move.to is RunState.FAILED
-    tx.event(f"run_{move.to.value}", run.spec.name, said, "error" if bad else "info")
+    severity = "error" if bad else "info"
+    tx.event(f"run_{move.to.value}", run.spec.name, said, severity, owner=run.row.user, project=run.row.project)
 
 
 def work(session: LiveSession) -> Work:
