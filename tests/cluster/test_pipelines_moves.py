@@ -1,4 +1,4 @@
-"""What is to be done about a run, for random graphs, outcomes and crashes: it ends, in order, and nothing runs twice."""
+"""What is to be done about a run, for random graphs, outcomes, crashes: it ends, in order, and nothing runs twice."""
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -92,11 +92,14 @@ def plays(draw: st.DrawFn) -> Play:
 
 
 def run_on(play: Play, draw: st.DrawFn) -> None:
-    """To its end: sessions end in any order, and the keeper is killed before any of its writes."""
+    """To its end: sessions end in any order, and the keeper is killed before any of its writes, ten times at most."""
+    crashes = draw(st.integers(0, 10), label="crashes")
     for _ in range(400):
         moves = play.moves()
         if moves:
-            for move in moves[: draw(st.integers(0, len(moves)), label="written before the crash")]:
+            written = draw(st.integers(0, len(moves)), label="written before the crash") if crashes else len(moves)
+            crashes -= written < len(moves)
+            for move in moves[:written]:
                 play.do(move)
         elif play.live:
             play.end(draw(st.sampled_from(play.live), label="ends"))
