@@ -142,8 +142,12 @@ class Core:
         for keeper in self.keepers:
             await keeper.close()
         await self.writer.rest()
-        await self.save()
-        await self.db.close()
+        try:
+            await self.save()
+        except ClusterError as e:
+            log.warning("what was measured is not written down", why=str(e))
+        finally:
+            await self.db.close()
 
     # ── ledger and directory ─────────────────────────────────────────────────────────────────────
 

@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, event
+from sqlalchemy import URL, event, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, UOWTransaction
+from sqlalchemy.orm.attributes import instance_state
 
 from cluster.db.backend import BEGIN, COMMIT, BackEnd
 from cluster.db.log import Statement
 from cluster.db.postgres import Postgres
 from cluster.db.sqlite import Sqlite
+from cluster.db.tables import AuditRow, EventRow
 from cluster.errors import ClusterError
 
 Where = Path | URL
@@ -36,6 +38,7 @@ class Database:
         self.doubtful = False
         """It was lost while something was written: what is in memory has to be read again before anything is done."""
         kind = type("Watched", (Session,), {})
+        event.listen(kind, "before_flush", _number)
         event.listen(kind, "after_flush", self._note)
         self._changes = async_sessionmaker(end.writing, expire_on_commit=False, sync_session_class=kind)
         self._looks = async_sessionmaker(end.reading, expire_on_commit=False)
@@ -118,3 +121,17 @@ class Database:
 
     async def _say(self, what: str) -> None:
         await self._end.say(what)
+
+
+NUMBERED = ((EventRow, EventRow.seq), (AuditRow, AuditRow.id))
+"""Rows that the ledger numbers. PostgreSQL's own counters know nothing of that, and are not used."""
+
+
+def _number(db: Session, _flush: UOWTransaction, _which: object) -> None:
+    """Those that the ORM writes without a number get the next ones, in the order in which they were added."""
+    for kind, number in NUMBERED:
+        new = [row for row in db.new if type(row) is kind and getattr(row, number.key) is None]
+        if new:
+            last = db.connection().scalar(select(func.max(number))) or 0
+            for value, row in enumerate(sorted(new, key=lambda row: instance_state(row).insert_order or 0), last + 1):
+                setattr(row, number.key, value)

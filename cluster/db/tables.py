@@ -278,6 +278,9 @@ class EventRow(Base):
     severity: Mapped[str] = mapped_column(String, default="info")
     target: Mapped[str | None] = mapped_column(String)
     message: Mapped[dict[str, Any]]
+    owner: Mapped[str | None] = mapped_column(String)
+    project: Mapped[str | None] = mapped_column(String)
+    """Whose it is, and where it belongs: who may see it. Both are NULL for the cluster's own, and from before 0003."""
 
 
 class AuditRow(Base):

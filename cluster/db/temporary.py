@@ -73,9 +73,13 @@ class Server:
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-s", "-m", mode, "stop")
 
     def close(self) -> None:
-        if (self.folder / "data" / "postmaster.pid").exists():
+        if self.runs:
             self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def runs(self) -> bool:
+        return (self.folder / "data" / "postmaster.pid").exists()
 
     def url(self, database: str = "postgres") -> URL:
         return URL.create("postgresql", "postgres", database=database, query={"host": str(self.folder)})

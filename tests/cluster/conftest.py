@@ -20,12 +20,12 @@ from cluster.simulator.lab import Lab
 
 ON_BOTH = ("test_core_", "test_storage_", "test_db_")
 """Files (how their names begin) whose tests run on both database programs."""
-ON_SQLITE = ("test_core_standing", "test_core_server")
+ON_ONE = ("test_core_standing", "test_core_server", "test_db_postgres")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     name = metafunc.module.__name__.rpartition(".")[2]
-    if "where" in metafunc.fixturenames and name.startswith(ON_BOTH) and not name.startswith(ON_SQLITE):
+    if "where" in metafunc.fixturenames and name.startswith(ON_BOTH) and not name.startswith(ON_ONE):
         metafunc.parametrize("where", ["sqlite", "postgresql"], indirect=True)
 
 

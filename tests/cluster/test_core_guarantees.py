@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from cluster.core import Core
 from cluster.db.engine import Database
 from cluster.db.tables import QuotaRow
 from cluster.db.temporary import disk_full
-from cluster.errors import ClusterError, Unavailable
+from cluster.errors import ClusterError
 from cluster.models import (
     Beat,
     CordonNode,
@@ -78,42 +77,6 @@ def full_at_commit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OperationalError("COMMIT", None, disk_full(lab.core.db.where))
 
     monkeypatch.setattr(AsyncSession, "commit", full)
-
-
-async def test_a_start_that_was_killed_half_way_through_its_first_migration_is_repeated(tmp_path: Path) -> None:
-    await (await Database.open(tmp_path / "whole.db")).close()
-    statements: list[str] = []
-    with sqlite3.connect(tmp_path / "whole.db") as whole:
-        statements += [sql for (sql,) in whole.execute("SELECT sql FROM sqlite_master WHERE sql LIKE 'CREATE TABLE%'")]
-    assert len(statements) > 10
-    log: list[str] = []
-    path = tmp_path / "half.db"
-    with pytest.MonkeyPatch.context() as patch:
-        from alembic.operations import Operations
-
-        real = Operations.create_table
-
-        def dies(self: Any, name: str, *args: Any, **more: Any) -> Any:
-            log.append(name)
-            if len(log) == 5:
-                raise KeyboardInterrupt
-            return real(self, name, *args, **more)
-
-        patch.setattr(Operations, "create_table", dies)
-        with pytest.raises(KeyboardInterrupt):
-            await Database.open(path)
-    database = await Database.open(path)
-    async with database.read() as db:
-        assert (await db.execute(text("SELECT count(*) FROM sessions"))).scalar() == 0
-    await database.close()
-
-
-async def test_a_database_of_a_newer_program_is_one_sentence(tmp_path: Path) -> None:
-    await (await Database.open(tmp_path / "new.db")).close()
-    with sqlite3.connect(tmp_path / "new.db") as db:
-        db.execute("UPDATE alembic_version SET version_num = '9999'")
-    with pytest.raises(Unavailable, match="newer"):
-        await Database.open(tmp_path / "new.db")
 
 
 async def test_a_path_with_odd_characters_is_only_a_path(tmp_path: Path) -> None:

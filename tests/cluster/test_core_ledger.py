@@ -2,7 +2,6 @@
 at all; and what the ledger remembers that no single operation tells of."""
 
 import asyncio
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -10,18 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.autogenerate import compare_metadata
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from sqlalchemy import create_engine
 
 from cluster import house
-from cluster.clock import WallClock
 from cluster.core import Core
 from cluster.db.engine import Database
-from cluster.db.schema import MIGRATIONS
-from cluster.db.tables import AllocationRow, Base, GroupRow, NodeRow, SessionRow
+from cluster.db.tables import AllocationRow, GroupRow, NodeRow, SessionRow
 from cluster.db.temporary import disk_full, outside
 from cluster.errors import StorageFull
 from cluster.ledger import Ledger
@@ -381,46 +373,6 @@ def test_the_ledgers_shapes_have_the_tables_columns() -> None:
     ):
         columns = {column.name for column in row.__table__.columns}
         assert set(shape.__slots__) == columns | more
-
-
-# ── migrations ───────────────────────────────────────────────────────────────────────────────────
-
-
-def old_database(path: Path) -> None:
-    """As the first release made it, with a session that runs on a node."""
-    sync = create_engine(f"sqlite:///{path}")
-    with sync.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    sync.dispose()
-    with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO resource_groups VALUES ('default', 'fifo', 'concentrated', 0, 0)")
-        db.execute(
-            "INSERT INTO nodes (name, resource_group, status, cpu, memory, devices, isolation, same_host, sample) "
-            "VALUES ('n1', 'default', 'alive', 8, 1000, '[]', 'process', 0, '{}')"
-        )
-        db.execute(
-            "INSERT INTO sessions (id, name, user, project, type, state, state_since, cpu, memory, gpu, node_count, "
-            "resource_group, priority, mounts, env, depends_on, submitted, attempt, grace, reasons) VALUES ('s-1', "
-            "'job', 'ann', 'red', 'batch', 'running', '2026-03-01 09:00:00.000000', 2, 100, 0, 1, 'default', 10, '[]', "
-            "'{}', '[]', '2026-03-01 09:00:00.000000', 1, 10, '[]')"
-        )
-        db.execute("INSERT INTO allocations VALUES ('s-1', 0, 'n1', 2, 100, '{\"0\": 0.5}', 'running', NULL)")
-
-
-async def test_a_database_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> None:
-    path = tmp_path / "cluster.db"
-    old_database(path)
-    core = await Core.open(path, clock=WallClock(), data_dir=tmp_path, name="old")
-    session = core.ledger.sessions["s-1"]
-    assert (session.requeue, session.preemptible, session.ranks[0].devices) == (False, False, {0: 0.5})
-    await core.close()
-    sync = create_engine(f"sqlite:///{path}")
-    with sync.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), Base.metadata) == []
-    sync.dispose()
 
 
 async def test_folders_and_sessions_are_committed_side_by_side(lab: Lab) -> None:

@@ -12,6 +12,14 @@ revision = "0003"
 down_revision = "0002"
 
 
+OF_ONE_PROJECT = """
+UPDATE events SET project = (SELECT MAX(project) FROM sessions WHERE sessions.name = events.target)
+WHERE kind LIKE 'session%'
+  AND (SELECT COUNT(DISTINCT project) FROM sessions WHERE sessions.name = events.target) = 1
+"""
+"""Events know their project from now on; of older ones it is known where only one has sessions of the name."""
+
+
 def upgrade() -> None:
     op.create_table(
         "endpoints",
@@ -163,6 +171,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["folder"], ["folders.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
     )
+    with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("owner", sa.String(), nullable=True))
+        batch_op.add_column(sa.Column("project", sa.String(), nullable=True))
+    op.execute(OF_ONE_PROJECT)
+
     with op.batch_alter_table("audit", schema=None) as batch_op:
         batch_op.add_column(sa.Column("result", sa.String(), server_default="done", nullable=False))
         batch_op.add_column(sa.Column("reasons", sa.JSON(), server_default="[]", nullable=False))
@@ -227,6 +240,10 @@ def downgrade() -> None:
         batch_op.drop_column("source")
         batch_op.drop_column("state_since")
         batch_op.drop_column("state")
+
+    with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.drop_column("project")
+        batch_op.drop_column("owner")
 
     with op.batch_alter_table("audit", schema=None) as batch_op:
         batch_op.drop_column("chain")
