@@ -275,6 +275,7 @@ class Reads:
             known = await rights.grants(db)
             folders = [f for f in await db.scalars(select(FolderRow)) if rights.sees(user, f, known)]
         names.endpoints = await self._core.serving.endpoints.names(user)
+        names.pipelines, names.runs = await self._core.pipelines.names(user)
         directory = self._core.directory
         names.users = [u.name for u in directory.users.values() if access.sees_user(user, u.name, u.projects)]
         names.projects = [project for project in directory.projects if access.sees_project(user, project)]

@@ -23,6 +23,7 @@ Noun = Literal[
     "model",
     "endpoint",
     "pipeline",
+    "run",
     "target",
     "tool",
 ]
@@ -54,6 +55,8 @@ TrashedFolderName = Annotated[str, Kind("name", "trashed_folder"), _NAME]
 ImageName = Annotated[str, Kind("name", "image"), _NAME]
 GroupName = Annotated[str, Kind("name", "resource_group"), _NAME]
 GpuModel = Annotated[str, Kind("name", "gpu_model"), _NAME]
+PipelineName = Annotated[str, Kind("name", "pipeline"), _NAME]
+RunName = Annotated[str, Kind("name", "run"), _NAME]
 TargetName = Annotated[str, Kind("name", "target"), _NAME]
 ToolName = Annotated[str, Kind("name", "tool"), _NAME]
 Text = Annotated[str, Kind("text"), Field(max_length=2000)]

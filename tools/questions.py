@@ -49,6 +49,7 @@ _UNKNOWN: dict[str, Sentence] = {
     "model": S("There is no model {said}."),
     "endpoint": S("There is no endpoint {said}."),
     "pipeline": S("There is no pipeline {said}."),
+    "run": S("There is no run {said}."),
     "target": S("There is nothing called {said}."),
     "tool": S("There is no action called {said}."),
 }
@@ -79,5 +80,6 @@ def choices(argument: str, names: Names) -> list[str]:
         "model": names.models,
         "endpoint": names.endpoints,
         "pipeline": names.pipelines,
+        "run": [*names.runs][:4] + names.pipelines,
     }
     return known.get(argument, [])[:9]

@@ -20,6 +20,13 @@ from tools.membership import (
 from tools.nodes import CordonNodeTool, DrainNodeTool, GetNode, ListNodes, UncordonNodeTool
 from tools.outcome import unfit
 from tools.people import ListProjects, ListUsers
+from tools.pipelines import (
+    CancelPipelineRunTool,
+    GetPipelineRun,
+    ListPipelines,
+    ResumePipelineRunTool,
+    RunPipelineTool,
+)
 from tools.planned import not_yet
 from tools.quotas import GetQuota, SetQuotaTool
 from tools.scheduling import EstimateStartTool, SetSchedulingPolicyTool
@@ -75,5 +82,6 @@ def default_registry() -> Registry:
             ListImages(), RegisterImageTool(),
             ListProjects(), CreateProjectTool(), ListUsers(), CreateUserTool(), DeactivateUserTool(),
             AddProjectMemberTool(), RemoveProjectMemberTool(), GetQuota(), SetQuotaTool(),
+            ListPipelines(), RunPipelineTool(), GetPipelineRun(), CancelPipelineRunTool(), ResumePipelineRunTool(),
         ]
     )  # fmt: skip

@@ -265,7 +265,7 @@ class _Linking:
             "node": names.nodes, "user": names.users, "project": names.projects, "folder": names.folders,
             "trashed_folder": names.trashed_folders, "image": names.images, "resource_group": names.resource_groups,
             "gpu_model": names.gpu_models, "model": names.models, "endpoint": names.endpoints,
-            "pipeline": names.pipelines,
+            "pipeline": names.pipelines, "run": [*names.runs, *names.pipelines],
             "tool": list(catalogue()),
         }  # fmt: skip
         if noun != "target":

@@ -90,3 +90,5 @@ class Names(Model):
     models: list[str] = []
     endpoints: list[str] = []
     pipelines: list[str] = []
+    runs: dict[str, str] = {}
+    """Of pipelines: id -> pipeline, the latest first."""

@@ -276,7 +276,7 @@ def _sums(spec: PipelineSpec, asked: dict[str, StartSession]) -> list[Sentence]:
         return []
     groups = [[asked[name] for name in level if name in asked] for level in levels(spec)]
     most = max((_amounts(group) for group in groups if group), default=(0.0, 0, 0.0))
-    found = [S("Up to {amounts} are needed at the same time, if its steps go on in step.", amounts=_said(*most))]
+    found = [S("Level by level, it needs up to {amounts} at the same time.", amounts=_said(*most))]
     if (longest := _longest(spec, asked)) is not None:
         found.append(S("By the time limits of its steps it runs for {time} at most, without waiting.",
                        time=human_duration(longest)))  # fmt: skip

@@ -99,7 +99,7 @@ async def test_a_diamond_runs_in_its_order(lab: Lab, hand: Hand) -> None:
         "left follows when these have succeeded: top.",
         "right follows when these have succeeded: top.",
         "bottom follows when these have succeeded: left, right.",
-        "Up to 2 CPU are needed at the same time, if its steps go on in step.",
+        "Level by level, it needs up to 2 CPU at the same time.",
         "diamond-top starts now on n1.",
     ]
     assert await hand.look() == ["top"]
