@@ -345,3 +345,22 @@ def test_what_is_left_of_a_deleted_endpoint_is_drained(state: EndpointState) -> 
     wish = Wish(state, T0, 3, 1)
     assert next_steps(wish, [Seen("s-1", 1, Phase.HEALTHY, T0)], T0) == [Drain("s-1")]
     assert Start(1) not in next_steps(wish, [], T0)
+
+
+def test_while_an_old_replica_leaves_its_room_is_waited_for_and_no_other_is_taken() -> None:
+    wish = Wish(EndpointState.ACTIVE, T0, 2, 2, former=1, updating=T0)
+    leaving = Seen("s-1", 1, Phase.DRAINING, T0, in_flight=1)
+    staying = [Seen(f"s-{n}", 1, Phase.HEALTHY, T0) for n in (2, 3)]
+    new = Seen("s-4", 2, Phase.WAITING, T0)
+    later = T0 + rollout.ROOM_PATIENCE
+    assert next_steps(wish, [leaving, *staying, new], later) == []
+    assert next_steps(wish, [*staying, new], later) == [Drain("s-2")]
+
+
+def test_a_replica_whose_node_is_lost_has_a_stand_in_at_once_and_the_spare_one_goes_when_it_is_back() -> None:
+    wish = Wish(EndpointState.ACTIVE, T0, 1, 1)
+    away = Seen("s-1", 1, Phase.AWAY, T0)
+    assert next_steps(wish, [away], T0) == [Start(1)]
+    stand_in = Seen("s-2", 1, Phase.HEALTHY, T0 + timedelta(minutes=1))
+    assert next_steps(wish, [away, stand_in], T0) == []
+    assert next_steps(wish, [replace(away, phase=Phase.HEALTHY), stand_in], T0) == [Drain("s-2")]
