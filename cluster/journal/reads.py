@@ -6,17 +6,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import CompoundSelect, Select, delete, func, or_, select, union
+from sqlalchemy import ColumnElement, Select, and_, delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster import access
-from cluster.db.tables import AuditRow, EventRow, FolderRow, Meta, NodeRow, SessionRow
+from cluster.db.tables import AuditRow, EventRow, Meta
 from cluster.errors import Invalid
 from cluster.journal.chain import Checker, Link, audit_id, number_of
 from cluster.models import AuditEntry, Event, JournalCheck, Page, User
-from cluster.paging import Moment
+from cluster.models.base import Moment
 from cluster.sentence import S, Sentence
-from cluster.transaction import Transaction, seen_by
+from cluster.transaction import Transaction
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -94,7 +94,7 @@ class Journal:
     def _of_events(self, user: User, query: EventFilter) -> Select[tuple[EventRow]]:
         rows = select(EventRow)
         if not access.is_admin(user):
-            rows = rows.where(EventRow.target.in_(_visible_targets(user)))
+            rows = rows.where(_seen(user))
         if query.target is not None:
             rows = rows.where(EventRow.target == query.target)
         if query.severity is not None:
@@ -224,11 +224,11 @@ def _not_known(checker: Checker) -> list[Sentence]:
     return found
 
 
-def _visible_targets(user: User) -> CompoundSelect[tuple[str]]:
-    """Names of the sessions and folders that the person may see, and of all nodes."""
-    folders = or_(FolderRow.owner == user.name, FolderRow.project.in_(user.projects))
-    return union(select(SessionRow.name).where(seen_by(user)), select(FolderRow.name).where(folders),
-                 select(NodeRow.name))  # fmt: skip
+def _seen(user: User) -> ColumnElement[bool]:
+    """As `access.sees`, for events; those of nodes, groups and images are everybody's."""
+    ours = or_(*(EventRow.kind.startswith(f"{kind}_", autoescape=True) for kind in ("node", "group", "image")))
+    cluster = and_(EventRow.owner.is_(None), EventRow.project.is_(None), ours)
+    return or_(EventRow.owner == user.name, EventRow.project.in_(user.projects), cluster)
 
 
 def _event(row: EventRow) -> Event:

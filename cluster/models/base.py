@@ -1,15 +1,31 @@
 """What all shapes share, and the small ones that everything uses."""
 
-from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 from cluster.sentence import Sentence
 
 __all__ = ["Event", "Model", "Names", "Page", "Reason", "Resources"]
 
 T = TypeVar("T")
+
+
+DAY = 86_400
+LONGEST = 10 * 365 * DAY
+"""Seconds: longer than anything here may last, and short enough to be added to any time."""
+
+
+def _in_utc(at: datetime) -> datetime:
+    """The first and the last year have moments that UTC has no name for."""
+    if not 1970 <= at.year <= 2999:
+        raise ValueError("the year must be between 1970 and 2999")
+    return at.astimezone(UTC)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time that somebody says, with its zone."""
 
 
 class Model(BaseModel):

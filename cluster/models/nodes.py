@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.models.base import Model, Resources
+from cluster.models.base import DAY, Model, Resources
 from cluster.sentence import Sentence
 
 __all__ = [
@@ -112,7 +112,7 @@ class DrainNode(Model):
     op: Literal["drain_node"] = "drain_node"
     node: str
     reason: str | None = Field(default=None, max_length=500)
-    grace: float | None = Field(default=None, ge=0)
+    grace: float | None = Field(default=None, ge=0, le=7 * DAY)
     """Seconds between the order to stop and the kill; a running session gets SIGTERM at once."""
 
 

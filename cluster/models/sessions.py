@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cluster.models.base import Model, Reason, Resources
+from cluster.models.base import LONGEST, Model, Moment, Reason, Resources
 
 __all__ = [
     "Allocation",
@@ -113,7 +113,7 @@ class SessionSize(Model):
     gpu_model: str | None = None
     node_count: int = Field(default=1, ge=1, le=10_000)
     resource_group: str | None = None
-    time_limit: float | None = Field(default=None, gt=0)
+    time_limit: float | None = Field(default=None, gt=0, le=LONGEST)
 
 
 class EstimateStart(SessionSize):
@@ -156,7 +156,7 @@ class StartSession(SessionSize):
     env: dict[str, str] = {}
     priority: int = Field(default=10, ge=0, le=100)
     depends_on: list[str] = []
-    start_at: datetime | None = None
+    start_at: Moment | None = None
     rack: Literal["required", "preferred"] | None = None
     """All its nodes on one rack: or not at all, or if there is one with room."""
     accelerator: str | None = Field(default=None, max_length=50)

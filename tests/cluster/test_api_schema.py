@@ -135,6 +135,34 @@ async def test_a_stream_that_can_not_begin_says_why_as_a_problem(
     assert is_problem(await http.get("/v1/events/stream", headers=mine), 503)
 
 
+STARTS = "/v1/operations"
+REGISTERS = "/v1/agents/register"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (STARTS, {"operation": {"op": "start_session", "command": "x", "time_limit": 1e15}}),
+        (STARTS, {"operation": {"op": "start_session", "command": "x", "start_at": "0001-01-01T00:00:00Z"}}),
+        (STARTS, {"operation": {"op": "start_session", "command": "x", "start_at": "9999-12-31T23:59:59-12:00"}}),
+        (STARTS, {"operation": {"op": "drain_node", "node": "n1", "grace": 1e300}}),
+        (REGISTERS, {"name": "n2", "capacity": {"cpu": 1e300, "memory": 1, "gpu": 0}}),
+        (REGISTERS, {"name": "n2", "capacity": {"cpu": 1, "memory": 2**70, "gpu": 0}}),
+        (REGISTERS, {"name": "n2", "capacity": {"cpu": -1, "memory": 1, "gpu": 0}}),
+        (REGISTERS, {"name": "n2", "capacity": {"cpu": 1, "memory": 1}, "devices": [{"index": 5, "model": "A100"}]}),
+    ],
+)
+async def test_amounts_beyond_all_measure_are_refused_before_they_stop_everybodys_rounds(
+    lab: Lab, http: httpx.AsyncClient, path: str, body: dict[str, Any]
+) -> None:
+    node = await lab.node("n1")
+    who = lab.core.tokens.passing("" if path == REGISTERS else "boss")
+    assert is_problem(await http.post(path, json=body, headers={"Authorization": f"Bearer {who}"}), 422)
+    await node.obey()
+    await lab.later(60)
+    assert not (await lab.ann.execute(StartSession(command="y"))).refused
+
+
 # ── whatever it is sent ──────────────────────────────────────────────────────────────────────────
 
 

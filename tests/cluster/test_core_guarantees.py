@@ -332,7 +332,7 @@ async def test_a_body_without_a_length_is_bounded_too(lab: Lab) -> None:
 
     http: httpx.AsyncClient = lab.ann._http
     reply = await http.post("/v1/operations", content=endless())
-    assert (reply.status_code, reply.json()["code"]) == (422, "invalid")
+    assert (reply.status_code, reply.json()["code"]) == (413, "invalid")
 
 
 @pytest.mark.parametrize("ref", ["what?", "a#b", "a/b", "", "..", "한글"])
