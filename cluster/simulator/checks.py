@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
 
 from cluster.lifecycle import HOLDING, LIVE
 from cluster.sentence import S, Sentence
-from cluster.simulator.scenario import MISSING, Scenario, SessionSpec, Spec
+from cluster.simulator.scenario import MISSING, PipelineSpec, Scenario, SessionSpec, Spec
 from cluster.simulator.source import Mistake, Place, Source
 
 
@@ -146,6 +147,18 @@ class Checks:
             steps = [step.name for step in pipeline.steps]
             after = [name for step in pipeline.steps for name in step.after]
             self._known(pipeline, "steps", "step", after, steps)
+            self._steps(pipeline)
+
+    def _steps(self, pipeline: PipelineSpec) -> None:
+        """At least one, each name once, and none that waits for itself."""
+        names, at = [step.name for step in pipeline.steps], (*pipeline.at, "steps")
+        if not names:
+            self._say(at, S("{pipeline} has no steps", pipeline=pipeline.name))
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            self._say(at, S("{pipeline} has two steps {step}", pipeline=pipeline.name, step=name))
+        if found := _circle(pipeline):
+            steps = " → ".join(found)
+            self._say(at, S("these steps wait for each other in a circle: {steps}", steps=steps))
 
     def _quotas(self) -> None:
         for quota in self.scenario.quotas:
@@ -170,3 +183,16 @@ def names_used(scenario: Scenario) -> Iterator[str]:
         yield from user.projects
     for section in (scenario.folders, scenario.sessions, scenario.endpoints, scenario.pipelines, scenario.quotas):
         yield from (item.project for item in section if item.project)
+
+
+def _circle(spec: PipelineSpec) -> list[str]:
+    """Steps that wait for each other; empty when there are none."""
+    graph: dict[str, list[str]] = {}
+    for step in spec.steps:
+        graph.setdefault(step.name, []).extend(step.after)
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as e:
+        found: list[str] = e.args[1][::-1]
+        return found
+    return []

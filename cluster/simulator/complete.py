@@ -56,7 +56,7 @@ def completed(scenario: Scenario, source: Source, mistakes: list[Mistake], notes
     _implied(scenario)
     _strangers(scenario, notes)
     _folders(scenario)
-    serving.complete(scenario, _member)
+    serving.complete(scenario, member)
     for i, session in enumerate(scenario.sessions):
         _session(scenario, session, i)
     return scenario
@@ -116,19 +116,19 @@ def _strangers(scenario: Scenario, notes: list[Sentence]) -> None:
 
 def _folders(scenario: Scenario) -> None:
     for folder in scenario.folders:
-        folder.owner = folder.owner or _member(scenario, folder.project)
-        folder.project = folder.project or _project(scenario, folder.owner)
+        folder.owner = folder.owner or member(scenario, folder.project)
+        folder.project = folder.project or project_of(scenario, folder.owner)
         if folder.size is None:
             folder.size = sum(file.size for file in folder.files)
 
 
-def _member(scenario: Scenario, project: str | None) -> str:
+def member(scenario: Scenario, project: str | None) -> str:
     """Somebody of the project, else an admin."""
     members = [user for user in scenario.users if project in user.projects]
     return (members or [user for user in scenario.users if user.role == "admin"])[0].name
 
 
-def _project(scenario: Scenario, user: str | None) -> str:
+def project_of(scenario: Scenario, user: str | None) -> str:
     """The first project of the user, else the first there is."""
     known = [project.name for project in scenario.projects]
     own = [name for each in scenario.users if each.name == user for name in each.projects if name in known]
@@ -140,7 +140,7 @@ def _project(scenario: Scenario, user: str | None) -> str:
 
 def _session(scenario: Scenario, session: SessionSpec, i: int) -> None:
     session.id = session.id or "s-" + sha256(f"{i}/{session.name}".encode()).hexdigest()[:5]
-    session.project = session.project or _project(scenario, session.user)
+    session.project = session.project or project_of(scenario, session.user)
     session.resource_group = session.resource_group or _group(scenario, session)
     session.node_count = session.node_count or len(session.on) or 1
     session.cpu = session.cpu or float(session.node_count)

@@ -10,7 +10,7 @@ from cluster.db import tables
 from cluster.lifecycle import ENDED, WAITING
 from cluster.models import Names, NodeStatus, Reason, SessionState
 from cluster.sentence import S, Sentence
-from cluster.simulator import serving
+from cluster.simulator import pipelines, serving
 from cluster.simulator.loading import Loaded
 from cluster.simulator.node import SimulatedAgent
 from cluster.simulator.scenario import Caps, FolderSpec, NodeSpec, SessionSpec
@@ -32,7 +32,11 @@ class Seeder:
         for rows in (self._places(), self._people(), self._things(), self._sessions(), self._held()):
             db.add_all(rows)
             await db.flush()
-        for rows in (serving.rows(self.loaded.scenario), serving.more_rows(self.loaded.scenario)):
+        for rows in (
+            serving.rows(self.loaded.scenario),
+            serving.more_rows(self.loaded.scenario),
+            pipelines.rows(self.loaded.scenario),
+        ):
             db.add_all(rows)
             await db.flush()
         db.add_all(self._events())
@@ -61,7 +65,6 @@ class Seeder:
         catalog = self.loaded.scenario.catalog
         return Names(
             models=[model.name for model in catalog.models],
-            pipelines=[pipeline.name for pipeline in catalog.pipelines],
         )
 
     def _people(self) -> Iterator[tables.Base]:
