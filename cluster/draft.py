@@ -109,9 +109,18 @@ class Draft:
         self.ledger.usage[user] = Usage(used + (before.by(now) if before else 0.0), now)
         self.ledger.used.add(user)
 
-    def event(self, at: datetime, kind: str, severity: str, target: str, message: Sentence) -> None:
+    def event(
+        self,
+        at: datetime,
+        kind: str,
+        severity: str,
+        target: str,
+        message: Sentence,
+        owner: str | None = None,
+        project: str | None = None,
+    ) -> None:
         said = as_json({"text": message.text, "params": message.params})
-        self._events.append((as_utc(at), kind, severity, target, said))
+        self._events.append((as_utc(at), kind, severity, target, said, owner, project))
 
     @property
     def newest_event(self) -> int:

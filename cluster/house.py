@@ -102,6 +102,8 @@ class House:
                 "folder_purged",
                 row.name,
                 S("{name} was in the trash for {days} days and is gone.", name=row.name, days=records.TRASH_DAYS),
+                owner=row.owner,
+                project=row.project,
             )
             await tx.db.delete(row)
         return bool(rows)

@@ -131,8 +131,23 @@ class Transaction:
 
     # ── changing ─────────────────────────────────────────────────────────────────────────────────
 
-    def event(self, kind: str, target: str, message: Sentence, severity: str = "info") -> None:
-        self.core.draft.event(self.now, kind, severity, target, message)
+    def event(
+        self,
+        kind: str,
+        target: str,
+        message: Sentence,
+        severity: str = "info",
+        *,
+        owner: str | None = None,
+        project: str | None = None,
+    ) -> None:
+        """`owner` and `project`: who may see it besides admins. Without either only nodes', groups' and images' are
+        everybody's."""
+        self.core.draft.event(self.now, kind, severity, target, message, owner, project)
+
+    def session_event(self, kind: str, session: LiveSession, message: Sentence, severity: str = "info") -> None:
+        """Of a session: for those who may see it."""
+        self.event(kind, session.name, message, severity, owner=session.user, project=session.project)
 
     def edit(self, session: LiveSession) -> LiveSession:
         """Say that `session` is going to be changed; in its state and ranks only by the methods below."""
@@ -163,7 +178,7 @@ class Transaction:
         if used:
             self.core.draft.charge(session.user, used, self.now)
         bad = session.result in ("failure", "lost")
-        self.event(f"session_{to.value}", session.name, message, "error" if bad else "info")
+        self.session_event(f"session_{to.value}", session, message, "error" if bad else "info")
 
     def place(self, session: LiveSession, placements: Sequence[Placement]) -> None:
         """Give it these places: SCHEDULED, a new attempt."""
@@ -174,7 +189,7 @@ class Transaction:
         session.attempt += 1
         session.reasons = []
         message = self._become(session, SessionState.SCHEDULED, self.now, None, ranks)
-        self.event("session_scheduled", session.name, message)
+        self.session_event("session_scheduled", session, message)
 
     def _become(
         self,
@@ -225,7 +240,7 @@ class Transaction:
     def make_room(self, session: LiveSession, reason: Reason) -> None:
         """Stop it with grace, for `reason`, and have it wait again; at once where no agent has heard of it."""
         self.edit(session)
-        self.event("session_preempted", session.name, reason.message, "warning")
+        self.session_event("session_preempted", session, reason.message, "warning")
         if session.state == SessionState.SCHEDULED and not self.handed_out(session):
             self.move(session, SessionState.PENDING)
             return

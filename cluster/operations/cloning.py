@@ -39,10 +39,8 @@ async def clone(tx: Transaction, op: CloneFolder) -> Done:
     )
     await tx.db.flush()
     tx.core.clones.look_again()
-    tx.event(
-        "folder_cloning", name, S("{user} is copying folder {source} to {name}.", user=tx.user.name,
-                                  source=source.name, name=name)
-    )  # fmt: skip
+    said = S("{user} is copying folder {source} to {name}.", user=tx.user.name, source=source.name, name=name)
+    tx.event("folder_cloning", name, said, owner=tx.user.name, project=project)
     words = {"name": name, "source": source.name, "size": human_size(size), "project": project}
     message = S("{name} becomes a copy of {source} ({size}) in project {project}; it can be used when it is complete.",
                 **words)  # fmt: skip

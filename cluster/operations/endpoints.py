@@ -69,6 +69,8 @@ async def _create(tx: Transaction, op: DeployModel, name: str, model: ModelRow, 
         "endpoint_created",
         name,
         S("{user} deployed {model} as {name}.", user=tx.user.name, model=model.name, name=name),
+        owner=row.owner,
+        project=row.project,
     )
     words = {"name": name, "model": model.name, "project": row.project, "count": row.replicas}
     message = (
@@ -136,6 +138,8 @@ async def _move_to(tx: Transaction, row: EndpointRow, revision: int, replicas: i
         "endpoint_updating",
         row.name,
         S("{user} moves {name} to {after}.", user=tx.user.name, name=row.name, after=after.model),
+        owner=row.owner,
+        project=row.project,
     )
     message = S(
         "{name} moves from {before} to {after}, one replica after the other; requests are answered all the time.",
@@ -161,7 +165,8 @@ async def scale(tx: Transaction, op: ScaleEndpoint) -> Done:
     await tx.db.flush()
     took = await _first_steps(tx, row)
     words = {"name": row.name, "before": before, "after": op.replicas}
-    tx.event("endpoint_scaled", row.name, S("{name} is scaled from {before} to {after} replicas.", **words))
+    said = S("{name} is scaled from {before} to {after} replicas.", **words)
+    tx.event("endpoint_scaled", row.name, said, owner=row.owner, project=row.project)
     message = S("{name} is to have {after} replicas, not {before}.", **words)
     done = Done(
         effects=[Effect(kind="changes", target=row.name, message=message, owner=_others(tx, row)), *_drains(took)],
@@ -185,7 +190,8 @@ async def delete(tx: Transaction, op: DeleteEndpoint) -> Done:
     move(row, EndpointState.DELETING, tx.now)
     await tx.db.flush()
     took = await _first_steps(tx, row)
-    tx.event("endpoint_deleting", row.name, S("{user} deleted {name}.", user=tx.user.name, name=row.name), "warning")
+    said = S("{user} deleted {name}.", user=tx.user.name, name=row.name)
+    tx.event("endpoint_deleting", row.name, said, "warning", owner=row.owner, project=row.project)
     age = human_duration((tx.now - row.created).total_seconds())
     message = S("Endpoint {name} takes no more requests and is deleted.", name=row.name)
     old = Effect(kind="lost", target=row.name, message=S("{name} is {age} old.", name=row.name, age=age), stable=False)
@@ -213,7 +219,8 @@ async def restore(tx: Transaction, ident: int) -> Done:
     row.failures, row.failed_at, row.reasons, row.former, row.updating = 0, None, [], None, None
     await tx.db.flush()
     took = await _first_steps(tx, row)
-    tx.event("endpoint_restored", row.name, S("{user} deployed {name} again.", user=tx.user.name, name=row.name))
+    said = S("{user} deployed {name} again.", user=tx.user.name, name=row.name)
+    tx.event("endpoint_restored", row.name, said, owner=row.owner, project=row.project)
     message = S("Endpoint {name} is deployed again, with {count} replicas.", name=row.name, count=row.replicas)
     effect = Effect(kind="restores", target=row.name, message=message)
     return Done(effects=[effect], targets=[row.name], sessions=took.made)

@@ -44,7 +44,8 @@ async def create(tx: Transaction, op: CreateFolder) -> Done:
     tx.db.add(row)
     await tx.db.flush()
     tx.on_disk(lambda v: v.create(project, name), lambda v: _unmake(v, project, name))
-    tx.event("folder_created", name, S("{user} created folder {name}.", user=tx.user.name, name=name))
+    said = S("{user} created folder {name}.", user=tx.user.name, name=name)
+    tx.event("folder_created", name, said, owner=tx.user.name, project=project)
     limit = human_size(op.quota) if op.quota else ""
     message = (
         S("Folder {name} is made in project {project}, for at most {limit}.", name=name, project=project, limit=limit)
@@ -93,7 +94,8 @@ async def delete(tx: Transaction, op: DeleteFolder) -> Done:
 async def _give_up(tx: Transaction, row: FolderRow) -> Done:
     """A clone that is not finished: its row goes, and its copy with it (`storage.clones`)."""
     message = S("{folder} is not filled yet; it is given up, and what was copied is removed.", folder=row.name)
-    tx.event("folder_deleted", row.name, S("{user} gave up folder {name}.", user=tx.user.name, name=row.name))
+    said = S("{user} gave up folder {name}.", user=tx.user.name, name=row.name)
+    tx.event("folder_deleted", row.name, said, owner=row.owner, project=row.project)
     await tx.db.delete(row)
     tx.core.clones.look_again()
     effect = Effect(kind="removes", target=row.name, message=message, owner=_other(tx, row))
@@ -145,7 +147,8 @@ async def set_quota(tx: Transaction, op: SetFolderQuota) -> Done:
         if op.quota
         else S("{folder} may hold as much as its project may.", folder=row.name)
     )
-    tx.event("folder_quota", row.name, S("{user} set the quota of folder {name}.", user=tx.user.name, name=row.name))
+    said = S("{user} set the quota of folder {name}.", user=tx.user.name, name=row.name)
+    tx.event("folder_quota", row.name, said, owner=row.owner, project=row.project)
     warnings = []
     if op.quota is not None and op.quota < row.size:
         warnings.append(S("{folder} holds more than that already; nothing can be uploaded to it until some of it is "
@@ -175,7 +178,8 @@ async def untrash(tx: Transaction, ident: int) -> Done:
     row.trash_id = row.trashed_at = None
     await tx.db.flush()
     tx.on_disk(lambda v: v.restore(where, project, name), lambda v: v.trash(project, name, where))
-    tx.event("folder_restored", row.name, S("{user} restored folder {name}.", user=tx.user.name, name=row.name))
+    said = S("{user} restored folder {name}.", user=tx.user.name, name=row.name)
+    tx.event("folder_restored", row.name, said, owner=row.owner, project=row.project)
     message = S(
         "{folder} ({size}) is back in project {project}.",
         folder=row.name,

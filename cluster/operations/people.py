@@ -98,7 +98,7 @@ async def create_user(tx: Transaction, op: CreateUser) -> Done:
         tx.db.add(MemberRow(project=project.name, user=name, role=_role_inside(op.role)))
         message = S("{user} is in project {project}.", user=name, project=project.name)
         effects.append(Effect(kind="changes", target=project.name, message=message))
-    tx.event("user_created", name, S("{admin} created user {user}.", admin=tx.user.name, user=name))
+    tx.event("user_created", name, S("{admin} created user {user}.", admin=tx.user.name, user=name), owner=name)
     return Done(
         effects=effects,
         targets=[name],
@@ -138,7 +138,8 @@ async def deactivate(tx: Transaction, op: DeactivateUser) -> Done:
     if served:
         names = ", ".join(served)
         done.warnings.append(S("What {user} serves goes on: {names}.", user=row.name, names=names))
-    tx.event("user_deactivated", row.name, S("{admin} deactivated {user}.", admin=tx.user.name, user=row.name))
+    said = S("{admin} deactivated {user}.", admin=tx.user.name, user=row.name)
+    tx.event("user_deactivated", row.name, said, owner=row.name)
     done.inverse = {"op": "_reactivate", "user": row.name, "sessions": stopped}
     done.undo = S(
         "undo lets {user} in again and puts what was waiting back; sessions that ran can't come back.", user=row.name
@@ -161,7 +162,8 @@ async def let_in(tx: Transaction, name: str, waiting: list[str]) -> Done:
     message = S("{user} can log in again; their tokens work as before.", user=row.name)
     done = Done(effects=[Effect(kind="restores", target=row.name, message=message)], targets=[row.name])
     await _put_back(tx, waiting, done)
-    tx.event("user_reactivated", row.name, S("{admin} let {user} in again.", admin=tx.user.name, user=row.name))
+    said = S("{admin} let {user} in again.", admin=tx.user.name, user=row.name)
+    tx.event("user_reactivated", row.name, said, owner=row.name)
     done.inverse = {"op": "deactivate_user", "user": row.name}
     done.undo = S("undo deactivates {user} again.", user=row.name)
     return done
@@ -227,7 +229,8 @@ async def create_project(tx: Transaction, op: CreateProject) -> Done:
         if limited
         else S("Project {project} is created, without a limit.", project=name)
     )
-    tx.event("project_created", name, S("{admin} created project {project}.", admin=tx.user.name, project=name))
+    said = S("{admin} created project {project}.", admin=tx.user.name, project=name)
+    tx.event("project_created", name, said, project=name)
     return Done(
         effects=[Effect(kind="creates", target=name, message=message)],
         targets=[name],
@@ -251,7 +254,8 @@ async def remove_project(tx: Transaction, name: str) -> Done:
     await tx.db.flush()
     await tx.db.delete(row)
     await tx.db.flush()
-    tx.event("project_removed", name, S("{admin} removed project {project}.", admin=tx.user.name, project=name))
+    said = S("{admin} removed project {project}.", admin=tx.user.name, project=name)
+    tx.event("project_removed", name, said, project=name)
     message = S("Project {project} is removed.", project=name)
     return Done(effects=[Effect(kind="removes", target=name, message=message)], targets=[name])
 
@@ -290,7 +294,8 @@ async def add_member(tx: Transaction, op: AddProjectMember) -> Done:
     await tx.db.merge(MemberRow(project=project.name, user=user.name, role=role))
     await tx.db.flush()
     said = {"user": user.name, "project": project.name}
-    tx.event("member_added", project.name, S("{user} is in project {project}.", **said))
+    message = S("{user} is in project {project}.", **said)
+    tx.event("member_added", project.name, message, owner=user.name, project=project.name)
     done = Done(effects=[Effect(kind="changes", target=user.name, message=_joined(role, before, said))],
                 targets=[project.name, user.name])  # fmt: skip
     if before is not None:
@@ -326,7 +331,7 @@ async def remove_member(tx: Transaction, op: RemoveProjectMember) -> Done:
     done = Done(effects=[Effect(kind="changes", target=user.name, message=message)], targets=[project.name, user.name])
     waiting = await _stop_all(tx, _live_of(tx, user.name, project.name), done)
     done.warnings += await _kept_folders(tx, said)
-    tx.event("member_removed", project.name, message)
+    tx.event("member_removed", project.name, message, owner=user.name, project=project.name)
     done.inverse = {"op": "_rejoin", "role": role, "sessions": waiting, **said}
     done.undo = S("undo takes {user} in again and puts what was waiting back; what ran can't come back.", **said)
     return done

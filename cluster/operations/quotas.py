@@ -47,7 +47,8 @@ async def set_quota(tx: Transaction, op: SetQuota) -> Done:
     effects = [_changed(name, limit, getattr(row, limit), old) for limit, old in before.items()]
     if regrouped is not None:
         effects.append(_moved(name, project.cohort if project else None))
-    tx.event("quota_changed", name, S("{admin} changed the quota of {name}.", admin=tx.user.name, name=name))
+    said = S("{admin} changed the quota of {name}.", admin=tx.user.name, name=name)
+    tx.event("quota_changed", name, said, **{"owner" if scope == "user" else "project": name})
     return Done(
         effects=[*effects, *_held(tx, held)],
         targets=[name],

@@ -28,7 +28,7 @@ async def start(tx: Transaction, op: StartSession) -> Done:
     session = await _session(tx, op)
     _fits_somewhere(tx, session, op.resource_group is not None)
     tx.add_session(session)
-    tx.event("session_pending", session.name, S("{user} submitted {name}.", user=tx.user.name, name=session.name))
+    tx.session_event("session_pending", session, S("{user} submitted {name}.", user=tx.user.name, name=session.name))
     return Done(
         effects=[],
         warnings=_image_unused(tx, session),

@@ -25,10 +25,8 @@ async def share(tx: Transaction, op: ShareFolder) -> Done:
         known.permission = op.permission
     else:
         tx.db.add(GrantRow(folder=row.id, scope=scope, name=name, permission=op.permission))
-    tx.event(
-        "folder_shared", row.name, S("{user} shared folder {name} with {other}.", user=tx.user.name, name=row.name,
-                                     other=name)
-    )  # fmt: skip
+    said = S("{user} shared folder {name} with {other}.", user=tx.user.name, name=row.name, other=name)
+    tx.event("folder_shared", row.name, said, owner=row.owner, project=row.project)
     undo = S("undo takes the share back.") if before is None else S("undo gives the earlier permission again.")
     return Done(
         effects=[Effect(kind="changes", target=row.name, message=_shared(row, name, op.permission))],
@@ -46,10 +44,8 @@ async def unshare(tx: Transaction, op: UnshareFolder) -> Done:
     for grant in gone:
         await tx.db.delete(grant)
     names = ", ".join(grant.name for grant in gone)
-    tx.event(
-        "folder_unshared", row.name, S("{user} no longer shares folder {name} with {other}.", user=tx.user.name,
-                                       name=row.name, other=names)
-    )  # fmt: skip
+    said = S("{user} no longer shares folder {name} with {other}.", user=tx.user.name, name=row.name, other=names)
+    tx.event("folder_unshared", row.name, said, owner=row.owner, project=row.project)
     message = S("{folder} is no longer shared with {names}.", folder=row.name, names=names)
     return Done(
         effects=[Effect(kind="changes", target=row.name, message=message)],

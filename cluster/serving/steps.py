@@ -73,12 +73,13 @@ async def _take_one(tx: Transaction, at: Picture, step: Step, took: Took) -> Non
             known.row.former = known.row.updating = None
             known.row.failures, known.row.failed_at, known.row.reasons = 0, None, []
             said = S("{name} has revision {revision} now.", name=known.row.name, revision=known.row.revision)
-            tx.event("endpoint_updated", known.row.name, said)
+            tx.event("endpoint_updated", known.row.name, said, owner=known.row.owner, project=known.row.project)
         case Forgiven():
             known.row.failures, known.row.failed_at, known.row.reasons = 0, None, []
         case Deleted():
             move(known.row, EndpointState.DELETED, tx.now)
-            tx.event("endpoint_deleted", known.row.name, S("{name} is gone.", name=known.row.name))
+            row, said = known.row, S("{name} is gone.", name=known.row.name)
+            tx.event("endpoint_deleted", row.name, said, owner=row.owner, project=row.project)
 
 
 # ── starting ─────────────────────────────────────────────────────────────────────────────────────
@@ -161,7 +162,8 @@ def _drain(tx: Transaction, at: Picture, ident: str, took: Took) -> None:
     said = S(
         "{replica} of {name} gets no new requests and is stopped.", replica=alive.session.name, name=at.known.row.name
     )
-    tx.event("replica_draining", at.known.row.name, said)
+    row = at.known.row
+    tx.event("replica_draining", row.name, said, owner=row.owner, project=row.project)
 
 
 async def _note_end(tx: Transaction, known: Known, row: ReplicaRow) -> None:
@@ -184,7 +186,7 @@ def _fault(replica: str, why: str) -> Sentence:
 def _failed(tx: Transaction, row: EndpointRow, said: Sentence) -> None:
     row.failures = failed_again(row.failures, row.failed_at, tx.now)
     row.failed_at = tx.now
-    tx.event("replica_failed", row.name, said, "error")
+    tx.event("replica_failed", row.name, said, "error", owner=row.owner, project=row.project)
     if row.failures >= TOLD_AFTER and row.former is None:
         many = S("{count} replicas in a row have failed; see the output of the last one.", count=row.failures)
         row.reasons = [_reason(many), _reason(said)]
@@ -197,7 +199,7 @@ def refused(tx: Transaction, row: EndpointRow, why: Refused | ClusterError) -> N
     reasons = why.reasons if isinstance(why, Refused) else [Reason(code="unavailable", message=why.sentence)]
     row.reasons = [reason.model_dump(mode="json") for reason in reasons]
     said = S("No replica of {name} can be started: {why}", name=row.name, why=str(reasons[0].message))
-    tx.event("replica_refused", row.name, said, "warning")
+    tx.event("replica_refused", row.name, said, "warning", owner=row.owner, project=row.project)
 
 
 def _give_up(tx: Transaction, known: Known, why: str) -> None:
@@ -211,7 +213,7 @@ def _give_up(tx: Transaction, known: Known, why: str) -> None:
     }[why]
     row.revision, row.former, row.updating = row.former or row.revision, None, None
     row.failures, row.failed_at, row.reasons = 0, None, [_reason(said)]
-    tx.event("endpoint_update_given_up", row.name, said, "error")
+    tx.event("endpoint_update_given_up", row.name, said, "error", owner=row.owner, project=row.project)
 
 
 def _reason(said: Sentence) -> dict[str, object]:

@@ -241,17 +241,18 @@ def _ready(tx: Transaction, row: FolderRow, left_out: int) -> None:
     project, name, ident = row.project, row.name, row.id
     row.state, row.state_since, row.modified = "ready", tx.now, tx.now
     tx.on_disk(lambda v: v.reveal(ident, project, name), lambda v: v.hide(ident, project, name))
-    tx.event("folder_cloned", name, S("Folder {name} is complete.", name=name))
+    whose = {"owner": row.owner, "project": project}
+    tx.event("folder_cloned", name, S("Folder {name} is complete.", name=name), **whose)
     if left_out:
         message = S("{count} pipes, sockets or devices were left out of {name}.", count=left_out, name=name)
-        tx.event("folder_cloned", name, message, "warning")
+        tx.event("folder_cloned", name, message, "warning", **whose)
 
 
 def _failed(tx: Transaction, row: FolderRow, why: Sentence) -> None:
     row.state, row.state_since, row.size = "failed", tx.now, 0
     message = S("{name} could not be copied.", name=row.name)
     row.reasons = [Reason(code="unavailable", message=m).model_dump(mode="json") for m in (message, why)]
-    tx.event("folder_clone_failed", row.name, why, "error")
+    tx.event("folder_clone_failed", row.name, why, "error", owner=row.owner, project=row.project)
 
 
 def _sweep(volumes: Volumes, live: set[int]) -> None:
