@@ -8,6 +8,7 @@ from typing import Any
 from tools.base import Context, Result, Tool
 from tools.catalogue import catalogue
 from tools.cluster import GetAuditLog, GetClusterStatus, ListEvents, ListImages, ListResourceGroups, UndoTool
+from tools.endpoints import DeleteEndpointTool, DeployModelTool, GetEndpoint, ListEndpoints, ScaleEndpointTool
 from tools.folders import CreateFolderTool, DeleteFolderTool, ListFolders, RestoreFolderTool
 from tools.images import RegisterImageTool
 from tools.membership import (
@@ -83,5 +84,6 @@ def default_registry() -> Registry:
             ListProjects(), CreateProjectTool(), ListUsers(), CreateUserTool(), DeactivateUserTool(),
             AddProjectMemberTool(), RemoveProjectMemberTool(), GetQuota(), SetQuotaTool(),
             ListPipelines(), RunPipelineTool(), GetPipelineRun(), CancelPipelineRunTool(), ResumePipelineRunTool(),
+            DeployModelTool(), ListEndpoints(), GetEndpoint(), ScaleEndpointTool(), DeleteEndpointTool(),
         ]
     )  # fmt: skip

@@ -93,7 +93,7 @@ def test_a_tool_of_the_contract_that_is_not_built_says_so_in_its_own_words(ctx: 
     registry = default_registry()
     planned = [name for name in catalogue() if registry.get(name) is None]
     said = {name: registry.absent(name, ctx) for name in planned}
-    assert said["scale_endpoint"].answer == "Helmsman can't scale endpoints yet."
+    assert said["design_cluster"].answer == "Helmsman can't design clusters yet."
     assert all(registry.is_planned(name) and r.status == "refused" for name, r in said.items())
     assert len({r.answer for r in said.values()}) == len(planned)
 
