@@ -33,6 +33,7 @@ from cluster.db.address import parsed, without_password
 from cluster.db.engine import Where
 from cluster.db.tables import GroupRow, MemberRow, ProjectRow, UserRow
 from cluster.errors import ClusterError, NotAuthenticated, Unavailable
+from cluster.monitor import add_option, monitored
 from cluster.sentence import S
 
 log = structlog.get_logger(__name__)
@@ -76,6 +77,7 @@ def main() -> int:
     )
     parser.add_argument("--port", type=int, default=0, help="on loopback; 0: a free one")
     parser.add_argument("--database", metavar="URL", help="postgresql://USER@HOST/NAME, or file; kept")
+    add_option(parser)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.INFO))
     # uvicorn ends in order on SIGTERM and then raises it again, which must not kill us in the middle of closing
@@ -83,15 +85,21 @@ def main() -> int:
     try:
         with locked(arguments.data):
             where = _database(arguments.data, arguments.database or os.environ.get("HELMSMAN_DATABASE"))
-            asyncio.run(serve(arguments.data, _address(arguments.data, arguments.listen, arguments.port), where))
+            address = _address(arguments.data, arguments.listen, arguments.port)
+            asyncio.run(serve(arguments.data, address, where, arguments.monitor))
     except ClusterError as e:
         print(e, file=sys.stderr)  # noqa: T201 - the one sentence for whoever started us
         return 1
     return 0
 
 
-async def serve(data: Path, address: Address, where: Where) -> None:
-    """Open the cluster in `data`, listen, and run passes until the server is told to stop."""
+async def serve(data: Path, address: Address, where: Where, monitor: int | None = None) -> None:
+    """Open the cluster in `data`, listen, and run passes until the server is told to stop. `monitor`: a port for it."""
+    with monitored(monitor):
+        await _serve(data, address, where)
+
+
+async def _serve(data: Path, address: Address, where: Where) -> None:
     core = await Core.open(where, clock=WallClock(), data_dir=data, name="embedded", alone=True)
     _keep_database(data, where)
     passes = asyncio.create_task(core.run_forever())

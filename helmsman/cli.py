@@ -28,6 +28,11 @@ Scenario = Annotated[
 ]
 AskedBy = Annotated[str | None, typer.Option("--user", help="Who asks; an admin of the scenario when left out.")]
 
+MonitorPort = Annotated[
+    int | None,
+    typer.Option("--monitor", metavar="PORT", help="Let aiomonitor look into the process on loopback, to find a bug."),
+]
+
 
 def main() -> None:
     """The entry point. A person sees one sentence and never a traceback; the exit code says what kind it was."""
@@ -110,11 +115,12 @@ def web(
     scenario: Scenario = None,
     user: AskedBy = None,
     model: Model = None,
+    monitor: MonitorPort = None,
 ) -> None:
     """The same conversations in a browser, on this machine only."""
     settings = _settings(model=model)
     _log(settings)
-    _run(_web(settings, scenario, demo or scenario is not None, user, port))
+    _run(_web(settings, scenario, demo or scenario is not None, user, port, monitor))
 
 
 @app.command()
@@ -123,11 +129,12 @@ def up(
         str | None,
         typer.Option("--listen", metavar="ADDRESS:PORT", help="For other machines too: 0.0.0.0:8400. It stays so."),
     ] = None,
+    monitor: MonitorPort = None,
 ) -> None:
     """Start the embedded cluster of this machine."""
     from helmsman.embedded import ensure_running
 
-    endpoint = _run(ensure_running(_settings().data_dir, listen=listen))
+    endpoint = _run(ensure_running(_settings().data_dir, listen=listen, monitor=monitor))
     typer.echo(str(S("The cluster of this machine runs at {url}.", url=endpoint.url)))
 
 
@@ -152,12 +159,13 @@ def agent(
         str | None, typer.Option("--isolation", help="podman, docker, bubblewrap, cgroup2, cgroup1 or process.")
     ] = None,
     address: Annotated[str | None, typer.Option("--address", help="Where other nodes reach this one.")] = None,
+    monitor: MonitorPort = None,
 ) -> None:
     """Make this machine a node of a cluster, until it is stopped. The next time `helmsman agent` alone is enough."""
     from helmsman.embedded import become_agent
 
     options = {"join": join, "token-file": token_file, "name": name, "resource-group": group, "rack": rack}
-    options |= {"isolation": isolation, "address": address}
+    options |= {"isolation": isolation, "address": address, "monitor": None if monitor is None else str(monitor)}
     become_agent(data or _settings().data_dir / "agent", options, token)
 
 
@@ -207,10 +215,14 @@ async def _chat(
         return await chat(opener, options)
 
 
-async def _web(settings: "Settings", scenario: Path | None, simulated: bool, user: str | None, port: int) -> None:
+async def _web(
+    settings: "Settings", scenario: Path | None, simulated: bool, user: str | None, port: int, monitor: int | None
+) -> None:
+    from cluster.monitor import monitored
     from helmsman.web.serve import serve
 
     async with AsyncExitStack() as stack:
+        stack.enter_context(monitored(monitor))
         desk = await _open(stack, settings, scenario, simulated, user)
         await serve(desk, lambda link: typer.echo(link), port)
 

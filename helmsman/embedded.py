@@ -99,21 +99,24 @@ class Place:
             ) from e
 
 
-async def ensure_running(data_dir: Path, state_dir: Path | None = None, listen: str | None = None) -> Endpoint:
+async def ensure_running(
+    data_dir: Path, state_dir: Path | None = None, listen: str | None = None, monitor: int | None = None
+) -> Endpoint:
     """The running cluster of this machine; what is missing of it is started. It listens on `listen` ("0.0.0.0:8400"),
-    else as the last time, at first on loopback.
+    else as the last time, at first on loopback. `monitor`: the server's monitor has this port, the agent's the second
+    after it.
 
     Raises `Unavailable`, with the last line of the log of what did not start; `Conflict` when it listens elsewhere.
     """
     place = Place.of(data_dir, state_dir)
     place.prepare()
     endpoint = await find(data_dir)
-    if endpoint is not None and listen not in (None, _listens(place)):
+    if endpoint is not None and (listen not in (None, _listens(place)) or monitor is not None):
         raise Conflict(S("The cluster already runs at {url}; stop it first with `helmsman down`.", url=endpoint.url))
     if endpoint is not None and _process(place.node / "agent.json") is not None:
         return endpoint
     async with _alone(place):
-        return await _start_missing(place, listen)
+        return await _start_missing(place, listen, monitor)
 
 
 async def join_command(data_dir: Path) -> str:
@@ -178,12 +181,13 @@ async def stop(data_dir: Path, state_dir: Path | None = None) -> Sentence:
 # ── starting ─────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _start_missing(place: Place, listen: str | None) -> Endpoint:
+async def _start_missing(place: Place, listen: str | None, monitor: int | None) -> Endpoint:
     """Start both at once, where they are missing: the agent waits for the server by itself."""
     endpoint, running = await find(place.data), _process(place.node / "agent.json")
     name = _node_name(place)
-    server = None if endpoint else await _launch_server(place, listen)
-    agent = running.pid if running else _detached(_agent_command(place, name), place.node, _log(place, "agent"))
+    server = None if endpoint else await _launch_server(place, listen, monitor)
+    command = [*_agent_command(place, name), *_monitor(None if monitor is None else monitor + 2)]
+    agent = running.pid if running else _detached(command, place.node, _log(place, "agent"))
     try:
         endpoint = endpoint or await _server_there(place, server or 0)
         await _agent_there(place, endpoint, name, agent)
@@ -194,10 +198,14 @@ async def _start_missing(place: Place, listen: str | None) -> Endpoint:
     return endpoint
 
 
-async def _launch_server(place: Place, listen: str | None) -> int:
+def _monitor(port: int | None) -> list[str]:
+    return [] if port is None else ["--monitor", str(port)]
+
+
+async def _launch_server(place: Place, listen: str | None, monitor: int | None) -> int:
     await _end(place.server / "server.json")
     (place.server / "server.json").unlink(missing_ok=True)
-    where = ["--port", "0"] if listen is None else ["--listen", listen]
+    where = [*(["--port", "0"] if listen is None else ["--listen", listen]), *_monitor(monitor)]
     return _detached(["cluster.server", "--data", str(place.server), *where], place.server, _log(place, "server"))
 
 

@@ -16,7 +16,8 @@ LONGEST_FILE = 500
 BIGGEST = 16 << 20
 GENERATED = "migrations/versions"
 """Written by Alembic: one long list of tables."""
-DOORS = ("cluster.client", "cluster.models", "cluster.errors", "cluster.sentence", "cluster.units", "cluster.clock")
+DOORS = ("cluster.client", "cluster.models", "cluster.errors", "cluster.sentence", "cluster.units", "cluster.clock",
+         "cluster.monitor")  # fmt: skip
 """What of the cluster the packages above it may know."""
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {

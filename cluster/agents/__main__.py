@@ -25,6 +25,7 @@ from cluster.agents.runner import Runner
 from cluster.agents.samples import Sampler
 from cluster.agents.specify import Ways
 from cluster.errors import ClusterError, NotAllowed, NotAuthenticated
+from cluster.monitor import add_option, monitored
 
 
 def main() -> int:
@@ -46,12 +47,17 @@ def main() -> int:
     with lock:
         try:
             member = settle(args)
-            return asyncio.run(_serve(args.data.resolve(), member, args.same_host))
+            return asyncio.run(_monitored(args, member))
         except (NotAuthenticated, NotAllowed):
             known = "The server at {} does not know this token; `helmsman agent-token` prints the right one there."
             return _fail(known.format(member.server))
         except ClusterError as e:
             return _fail(str(e))
+
+
+async def _monitored(args: argparse.Namespace, member: Membership) -> int:
+    with monitored(args.monitor):
+        return await _serve(args.data.resolve(), member, args.same_host)
 
 
 async def _serve(data: Path, member: Membership, same_host: bool) -> int:
@@ -110,6 +116,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument(
         "--same-host", action="store_true", help="node and person share this machine (the embedded cluster)"
     )
+    add_option(parser)
     return parser
 
 
