@@ -23,7 +23,7 @@ from cluster.models import (
     ScaleEndpoint,
 )
 from cluster.operations.sessions import project_of
-from cluster.sentence import S
+from cluster.sentence import S, Sentence
 from cluster.serving import steps
 from cluster.serving.endpoints import Known, move, read
 from cluster.serving.steps import Took
@@ -262,8 +262,11 @@ async def _known(tx: Transaction, row: EndpointRow) -> Known:
 
 
 def _drains(took: Took) -> list[Effect]:
-    said = "{name} takes no new requests, and is stopped when it has answered those that it has."
-    return [Effect(kind="stops", target=s.name, message=S(said, name=s.name)) for s in took.drained]
+    return [Effect(kind="stops", target=s.name, message=_emptied(s.name)) for s in took.drained]
+
+
+def _emptied(name: str) -> Sentence:
+    return S("{name} takes no new requests, and is stopped when it has answered those that it has.", name=name)
 
 
 def _others(tx: Transaction, row: EndpointRow) -> str | None:
