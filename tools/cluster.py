@@ -188,11 +188,11 @@ class ListEvents(ReadingTool[ListEventsArguments]):
     arguments = ListEventsArguments
 
     async def read(self, ctx: Context, args: ListEventsArguments) -> Result:
-        newest = reversed((await ctx.client.events(after=-1, limit=1000)).items)
-        start = since(ctx, args.since)
-        events = [e for e in newest if self._fits(args, e) and (start is None or e.at >= start)]
-        shown = events[: min(args.limit or SHOWN, 100)]
-        count = len(events)
+        start, most = since(ctx, args.since), min(args.limit or SHOWN, 100)
+        asked = {"target": args.target, "severity": args.severity, "since": start and start.isoformat()}
+        page = await ctx.client.events(after=-1, limit=most, **asked)
+        events, count = [*reversed(page.items)], page.total
+        shown = events[:most]
         answer = ctx.say(
             plural(count, S("1 event."), S("{count} events.", count=count))
             if events
@@ -208,9 +208,6 @@ class ListEvents(ReadingTool[ListEventsArguments]):
             view=table(ctx, answer, columns, [_event_row(ctx, e) for e in shown], total=count),
             answer=answer,
         )
-
-    def _fits(self, args: ListEventsArguments, event: Event) -> bool:
-        return args.target in (None, event.target) and args.severity in (None, event.severity)
 
 
 def _event_row(ctx: Context, e: Event) -> list[Cell | str]:
@@ -230,6 +227,14 @@ def since(ctx: Context, said: str | None) -> datetime | None:
     return ctx.now - timedelta(seconds=parse_duration(said)) if said[-1] in "smhd" else datetime.fromisoformat(said)
 
 
+_RESULTS: dict[str, tuple[Sentence, Tone]] = {
+    "done": (S("done"), "plain"),
+    "undone": (S("undone"), "muted"),
+    "refused": (S("refused"), "warn"),
+    "failed": (S("failed"), "bad"),
+}
+
+
 class GetAuditLogArguments(Arguments):
     user: UserName | None = None
     action: ToolName | None = None
@@ -245,19 +250,15 @@ class GetAuditLog(ReadingTool[GetAuditLogArguments]):
     rows_of = "action"
 
     async def read(self, ctx: Context, args: GetAuditLogArguments) -> Result:
-        page = await ctx.client.audit(user=args.user, action=args.action, limit=args.limit or SHOWN * 10)
-        start = since(ctx, args.since)
-        entries = [e for e in page.items if start is None or e.at >= start]
-        total = page.total if start is None else len(entries)
-        shown = entries[: min(args.limit or SHOWN, 100)]
+        start, most = since(ctx, args.since), min(args.limit or SHOWN, 100)
+        page = await ctx.client.audit(user=args.user, action=args.action, since=start and start.isoformat(), limit=most)
+        entries, total = page.items, page.total
+        shown = entries[:most]
         answer = ctx.say(
             plural(total, S("1 action."), S("{count} actions.", count=total)) if entries else S("No action fits that.")
         )
         columns = [S("When"), S("Who"), S("Action"), S("On"), S("Result"), S("Id")]
-        data: list[JsonValue] = [
-            {"id": e.id, "at": moment(ctx, e.at), "user": e.user, "action": e.action, "on": [*e.targets[:5]]}
-            for e in shown[:SHOWN]
-        ]
+        data: list[JsonValue] = [_entry(ctx, e) for e in shown[:SHOWN]]
         return Result(
             status="done",
             data={"total": total, "actions": data},
@@ -268,9 +269,15 @@ class GetAuditLog(ReadingTool[GetAuditLogArguments]):
         )
 
 
+def _entry(ctx: Context, e: AuditEntry) -> dict[str, JsonValue]:
+    result = "undone" if e.undone_by else e.result
+    entry: dict[str, JsonValue] = {"id": e.id, "at": moment(ctx, e.at), "user": e.user, "action": e.action}
+    entry |= {"on": [*e.targets[:5]], "result": result}
+    return entry | {"why": told(ctx, e.reasons[0].message)} if e.reasons else entry
+
+
 def _audit_row(ctx: Context, e: AuditEntry) -> list[Cell | str]:
-    result = S("refused") if e.result == "refused" else S("undone") if e.undone_by else S("done")
-    tone: Tone = "warn" if e.result == "refused" else "muted" if e.undone_by else "plain"
+    result, tone = _RESULTS["undone" if e.undone_by else e.result]
     return [
         moment(ctx, e.at),
         e.user,

@@ -22,6 +22,13 @@ MOST = 30
 MINUTE = timedelta(minutes=1)
 LONGEST = 4000
 """Characters of a refused operation that are kept: it may be anything."""
+AIMS = (
+    "name", "sessions", "session", "node", "folder", "endpoint", "model", "pipeline", "run", "image", "user", "project",
+    "resource_group", "token", "action",
+)  # fmt: skip
+"""Fields of operations that say on what, the most telling first."""
+MOST_NAMES = 20
+LONGEST_NAME = 200
 LEFT_OUT = "refusals_left_out"
 """The action of the row that stands for those above `MOST`."""
 
@@ -55,7 +62,8 @@ class Refusals:
             return
         window.rows += 1
         said = [reason.model_dump(mode="json", exclude_defaults=True) for reason in reasons]
-        await self._write(user.name, operation.op, _bounded(operation.model_dump_json()), result, said)
+        asked = _bounded(operation.model_dump_json())
+        await self._write(user.name, operation.op, asked, result, said, aimed_at(operation))
 
     async def _window(self, user: str) -> Window:
         now, window = self._core.clock.now(), self._windows.get(user)
@@ -72,9 +80,11 @@ class Refusals:
         await self._write(user, LEFT_OUT, json.dumps(told), "refused", [])
         return True
 
-    async def _write(self, user: str, action: str, operation: str, result: str, reasons: list[Any]) -> None:
+    async def _write(
+        self, user: str, action: str, operation: str, result: str, reasons: list[Any], on: Sequence[str] = ()
+    ) -> None:
         async def row(tx: Transaction) -> Callable[[], None]:
-            self._core.draft.audit(tx.now, user, action, operation, [], None, result=result, reasons=reasons)
+            self._core.draft.audit(tx.now, user, action, operation, [*on], None, result, reasons)
             return lambda: None
 
         try:
@@ -105,6 +115,14 @@ class Refusals:
         windows, self._windows = self._windows, {}
         for user, window in windows.items():
             await self._tell(user, window)
+
+
+def aimed_at(operation: Operation) -> list[str]:
+    """What the operation was to be done on, in the words of who asked: it may not exist."""
+    fields = AIMS[:1] if operation.op == "start_session" else AIMS
+    named = next((value for name in fields if (value := getattr(operation, name, None))), [])
+    names = named if isinstance(named, list) else [named]
+    return [str(name)[:LONGEST_NAME] for name in names[:MOST_NAMES]]
 
 
 def _bounded(operation: str) -> str:

@@ -138,6 +138,8 @@ def _audit_row(entry: AuditEntry, chat: "Chat") -> list[Cell]:
         result = Cell(text=chat.look.say(S("undone")), tone="muted")
     elif entry.result == "refused":
         result = Cell(text=chat.look.say(S("refused")), tone="warn")
+    elif entry.result == "failed":
+        result = Cell(text=chat.look.say(S("failed")), tone="bad")
     elif entry.inverse is None:
         result = Cell(text=chat.look.say(S("done, can't be undone")))
     else:

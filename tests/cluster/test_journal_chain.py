@@ -57,6 +57,7 @@ async def test_a_refusal_is_a_row_that_says_who_what_and_why(lab: Lab) -> None:
     (entry,) = (await lab.boss.audit()).items
     assert (entry.user, entry.action, entry.result) == ("ann", "cordon_node", "refused")
     assert entry.operation == CordonNode(node="n1", reason="mine")
+    assert entry.targets == ["n1"]
     assert entry.reasons == outcome.refused
     assert [e.id for e in (await lab.ann.audit(result="refused")).items] == [entry.id]
     assert (await lab.bob.audit()).total == 0

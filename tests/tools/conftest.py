@@ -203,7 +203,7 @@ class FakeClient(Client):
         )
         return Page(items=[entry], total=1)
 
-    async def events(self, after: int = 0, limit: int = 200) -> Page[Event]:
+    async def events(self, after: int = 0, limit: int = 200, **query: Any) -> Page[Event]:
         said = [("lost", "error", "a100-03", 2), ("start", "info", "bert-tune", 30)]
         items = [
             Event(
@@ -211,7 +211,10 @@ class FakeClient(Client):
             )
             for i, (k, v, t, h) in enumerate(reversed(said))
         ]
-        return Page(items=items, total=2)
+        start = datetime.fromisoformat(query["since"]) if query.get("since") else None
+        items = [e for e in items if query.get("target") in (None, e.target)]
+        items = [e for e in items if query.get("severity") in (None, e.severity) and (start is None or e.at >= start)]
+        return Page(items=items, total=len(items))
 
     async def preview(self, operation: Operation) -> Outcome:
         self._check()
