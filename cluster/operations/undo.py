@@ -82,8 +82,7 @@ async def _named(tx: Transaction, ref: str) -> AuditRow:
 def _undoable(row: AuditRow, earlier: AuditRow | None = None) -> AuditRow:
     """`row`, if it can be taken back. The last one is never passed over in silence: `earlier` is only offered."""
     if row.result != "done":
-        words = {"name": audit_id(row.id), "result": row.result}
-        message = S("{name} was not done ({result}); there is nothing to undo.", **words)
+        message = S("{name} was refused or failed; there is nothing to undo.", name=audit_id(row.id))
         raise Refused(Reason(code="conflict", message=message))
     if row.undone_by is not None:
         raise Refused(Reason(code="conflict", message=S("{name} is undone already.", name=audit_id(row.id))))

@@ -86,7 +86,7 @@ async def test_a_refused_action_cannot_be_undone_and_hides_none_before_it(lab: L
     await lab.boss.execute(CordonNode(node="n1"))
     await lab.boss.execute(CordonNode(node="n1"))
     refused = await lab.boss.execute(Undo(action="a-0002"))
-    assert str(refused.refused[0].message) == "a-0002 was not done (refused); there is nothing to undo."
+    assert str(refused.refused[0].message) == "a-0002 was refused or failed; there is nothing to undo."
     assert not (await lab.boss.execute(Undo())).refused
     assert (await lab.boss.node("n1")).status == "alive"
 
