@@ -45,7 +45,7 @@ async def test_what_mostly_ends_soon_goes_first(lab: Lab, node: HandAgent) -> No
 
 async def test_what_was_learned_is_found_again_after_a_restart(lab: Lab, node: HandAgent, tmp_path: Path) -> None:
     await lab.core.close()
-    again = await Core.open(tmp_path / "cluster.db", clock=lab.clock, data_dir=tmp_path, name="lab")
+    again = await Core.open(lab.core.db.where, clock=lab.clock, data_dir=tmp_path, name="lab")
     await again.schedule_pass()
     [learned] = [short.run_times for short in again._standings._short.values()]
     now, new, of = np.array([lab.clock.now().timestamp()]), np.zeros(1), np.zeros(1, np.int64)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -22,6 +23,7 @@ from cluster.api.app import create_app
 from cluster.client import Client
 from cluster.clock import VirtualClock
 from cluster.core import Core
+from cluster.db.engine import Where
 from cluster.db.tables import GroupRow, MemberRow, ProjectRow, QuotaRow, UserRow
 from cluster.lifecycle import ENDED, HOLDING, STAGES, WAITING
 from cluster.models import (
@@ -150,10 +152,11 @@ class Acknowledged:
 
 
 class Town:
-    """Two nodes with GPUs in one rack, one without; three people in two projects. One database in `where`."""
+    """Two nodes with GPUs in one rack, one without; three people in two projects. Their folders are in `data`."""
 
-    def __init__(self, where: Path) -> None:
-        self.where = where
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.where: Where = data / "cluster.db"
         self.clock = VirtualClock(START)
         self.nodes = [Node(None, name) for name in ("g1", "g2", "c1")]  # type: ignore[arg-type]
         self.tokens: dict[str, str] = {}
@@ -177,9 +180,7 @@ class Town:
             await node.enter()
 
     async def open(self) -> None:
-        self.core = await Core.open(
-            self.where / "cluster.db", clock=self.clock, data_dir=self.where, name="town", simulated=True
-        )
+        self.core = await Core.open(self.where, clock=self.clock, data_dir=self.data, name="town", simulated=True)
         for node in self.nodes:
             node.core = self.core
 
@@ -418,11 +419,16 @@ LIMITS = st.fixed_dictionaries(
 class Machine(RuleBasedStateMachine):
     """One step is one thing that a person, an agent, or time does."""
 
+    databases: Any = None
+    """Of PostgreSQL's, where it is to be on one of those."""
+
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.where = Path(tempfile.mkdtemp(prefix="town-"))
-        self.town = Town(self.where)
+        self.data = Path(tempfile.mkdtemp(prefix="town-"))
+        self.town = Town(self.data)
+        if self.databases is not None:
+            self.town.where = self.run(self.databases.fresh())
         self.count = 0
         self.run(self.town.found())
 
@@ -434,8 +440,10 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.run(self.town.close())
+        if self.databases is not None:
+            self.run(self.databases.drop(self.town.where))
         self.runner.close()
-        shutil.rmtree(self.where)
+        shutil.rmtree(self.data)
 
     def pick(self, number: int) -> str | None:
         """The name of a session, if there is one."""
@@ -589,10 +597,25 @@ class Machine(RuleBasedStateMachine):
         self.run(self.town.look())
 
 
+class OnPostgres(Machine):
+    """The same on PostgreSQL."""
+
+
+@pytest.fixture(scope="module")
+def on_postgres(postgres: Any) -> None:
+    OnPostgres.databases = postgres
+
+
+def stories(count: int) -> settings:
+    return settings(
+        max_examples=count,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+
+
 TestWhateverHappens = Machine.TestCase
-TestWhateverHappens.settings = settings(
-    max_examples=18,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+TestWhateverHappens.settings = stories(18)
+TestWhateverHappensOnPostgres = pytest.mark.usefixtures("on_postgres")(OnPostgres.TestCase)
+TestWhateverHappensOnPostgres.settings = stories(3)
