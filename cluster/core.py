@@ -52,7 +52,9 @@ from cluster.pipelines.reads import Pipelines
 from cluster.reads import Reads
 from cluster.scheduler import Plan
 from cluster.sentence import S
+from cluster.serving.install import Installs
 from cluster.serving.keeper import Serving
+from cluster.serving.store import Models
 from cluster.standing import Standings
 from cluster.storage.clones import Clones
 from cluster.storage.reads import Folders
@@ -60,6 +62,7 @@ from cluster.storage.uploads import Uploads
 from cluster.storage.volumes import Volumes
 from cluster.tenancy.reads import People
 from cluster.tenancy.tokens import Tokens
+from cluster.tenancy.veil import seen_by, veiled
 from cluster.transaction import Transaction
 from cluster.writer import Writer
 
@@ -114,8 +117,17 @@ class Core:
         self.metrics = Metrics(self)
         self.clones = Clones(self)
         self.uploads = Uploads(self)
+        self.models = Models(self)
+        self.installs = Installs(self)
         self.serving = Serving(self)
-        self.keepers: list[Keeper] = [self.refusals, self.clones, self.uploads, self.serving.keeper, self.runs]
+        self.keepers: list[Keeper] = [
+            self.refusals,
+            self.clones,
+            self.uploads,
+            self.installs,
+            self.serving.keeper,
+            self.runs,
+        ]
         self._standings = Standings(self)
         self._execution = Execution(self)
 
@@ -278,11 +290,12 @@ class Core:
             log.exception("keeper failed", keeper=type(keeper).__name__)  # a bug; the cluster must go on
         return False
 
-    def shown(self, session: LiveSession, decided: Plan) -> Session:
-        """A live session for people, with the reasons of the plan `decided` if it waits and not too many do."""
+    def shown(self, user: User, session: LiveSession, decided: Plan) -> Session:
+        """A live session for `user`, with the reasons of the plan `decided` if it waits and not too many do."""
         if session.state not in WAITING or self.crowded:
             return records.session(session)
-        return records.session(session, decided.wait.get(session.id) or decided.hold.get(session.id) or ())
+        reasons = decided.wait.get(session.id) or decided.hold.get(session.id) or ()
+        return records.session(session, veiled(self.ledger, session, reasons, seen_by(user)))
 
     @property
     def crowded(self) -> bool:

@@ -15,6 +15,7 @@ from cluster.records import TRASH_DAYS
 from cluster.sentence import S
 from cluster.storage import room
 from cluster.storage.volumes import Volumes, checked
+from cluster.tenancy import veil
 from cluster.transaction import Done, Refused, Transaction
 from cluster.units import human_size
 
@@ -203,7 +204,9 @@ async def must_be_free(tx: Transaction, project: str, name: str) -> None:
 
 def _mounted_by(tx: Transaction, row: FolderRow) -> list[str]:
     place = f"{row.project}/{row.name}"
-    return sorted(session.name for session in tx.ledger.sessions.values() if place in session.mounts)
+    users = [session for session in tx.ledger.sessions.values() if place in session.mounts]
+    seen = veil.seen_by(tx.user)
+    return sorted(s.name if seen(s) else veil.label(tx.ledger, s.name) for s in users)
 
 
 def _unmake(volumes: Volumes, project: str, name: str) -> None:

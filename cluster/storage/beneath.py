@@ -22,6 +22,10 @@ _PATH_BYTES = 4096
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
+class Missing(errors.NotFound):
+    """A part of the path is not there."""
+
+
 def parts_of(path: str) -> list[str]:
     """The parts of a path inside a folder, in composed form; empty for the folder itself. Raises `Invalid`."""
     composed = unicodedata.normalize("NFC", path)
@@ -85,7 +89,7 @@ def entry(handle: int, part: str) -> str:
 
     Systems that decompose Hangul write `가` as two characters.
     """
-    if _there(handle, part):
+    if part.isascii() or _there(handle, part):
         return part
     with os.scandir(handle) as names:
         same = (each.name for each in names if unicodedata.normalize("NFC", each.name) == part)
@@ -125,7 +129,7 @@ def _said(folder: str, parts: list[str]) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as e:
-        raise errors.NotFound(S("There is no {path} in {folder}.", path=path, folder=folder)) from e
+        raise Missing(S("There is no {path} in {folder}.", path=path, folder=folder)) from e
     except OSError as e:
         if e.errno in (errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO):
             raise errors.Conflict(

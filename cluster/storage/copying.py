@@ -187,4 +187,3 @@ def _sync(handle: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syncfs(handle) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-

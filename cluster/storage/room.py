@@ -7,7 +7,7 @@ announced. A clone counts with the size of what it copies from its first moment 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster.db.tables import FolderRow, UploadRow
@@ -64,7 +64,7 @@ async def accounts(
         if quota is not None and quota.storage is not None:
             here = (column == name, FolderRow.trash_id.is_(None))
             stored = await db.scalar(select(func.coalesce(func.sum(FolderRow.size), 0)).where(*here))
-            coming = select(func.coalesce(func.sum(UploadRow.length), 0)).join(FolderRow).where(*here)
+            coming = _coming().join(FolderRow).where(*here)
             used = int(stored or 0) + int(await db.scalar(coming) or 0)
             found.append(Account(scope, name, quota.storage, used))
     return found
@@ -72,8 +72,11 @@ async def accounts(
 
 async def announced(db: AsyncSession, folder: int) -> int:
     """Bytes of the uploads under way into it."""
-    query = select(func.coalesce(func.sum(UploadRow.length), 0)).where(UploadRow.folder == folder)
-    return int(await db.scalar(query) or 0)
+    return int(await db.scalar(_coming().where(UploadRow.folder == folder)) or 0)
+
+
+def _coming() -> Select[tuple[int]]:
+    return select(func.coalesce(func.sum(UploadRow.length), 0)).where(UploadRow.finished.is_(None))
 
 
 async def must_fit(tx: Transaction, more: int, project: str, owner: str, folder: FolderRow | None = None) -> None:

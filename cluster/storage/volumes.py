@@ -86,7 +86,7 @@ class Volumes:
         return self._trashed(trash_id) if trash_id else self.path(project, name)
 
     def reveal(self, ident: int, project: str, name: str) -> None:
-        """Give a complete clone its name; done already: nothing happens. Raises `Conflict` when something lies there."""
+        """Give a complete clone its name; done already: nothing happens. `Conflict` when something lies there."""
         source, target = self.hidden(ident), self.path(project, name)
         if target.exists() and not source.exists():
             return
