@@ -17,6 +17,7 @@ from cluster.models import (
     ScaleEndpoint,
     Sentence,
 )
+from cluster.sentence import Param
 from tools.base import Arguments, Context, OperationTool, ReadingTool, Result, Risk
 from tools.kinds import Amount, EndpointName, GpuModel, GroupName, ModelName, NewName, ProjectName
 from tools.linking.numbers import number
@@ -182,7 +183,7 @@ def _told(ctx: Context, e: Endpoint) -> Sentence:
     if not e.traffic.reachable:
         why = told(ctx, e.traffic.reason) if e.traffic.reason else ""
         return S("{name} can't be reached. {why}", name=e.name, why=why)
-    words = {"name": e.name, "model": e.model, "count": e.traffic.replicas, "wanted": e.wanted}
+    words: dict[str, Param] = {"name": e.name, "model": e.model, "count": e.traffic.replicas, "wanted": e.wanted}
     if e.former is not None:
         return S("{name} answers, and is being moved to {model}: {count} of {wanted} replicas take requests.", **words)
     return S("{name} answers with {model}: {count} of {wanted} replicas take requests.", **words)
@@ -216,7 +217,7 @@ def _autoscaling(ctx: Context, e: Endpoint) -> str | None:
     policy = e.autoscaling
     if policy is None:
         return None
-    words = {"metric": policy.metric, "target": number(policy.target), "least": policy.min_replicas,
+    words: dict[str, Param] = {"metric": policy.metric, "target": number(policy.target), "least": policy.min_replicas,
              "most": policy.max_replicas}  # fmt: skip
     return ctx.say(S("{least} to {most} replicas, {metric} at {target}", **words))
 
@@ -262,7 +263,7 @@ class DeployModelTool(OperationTool[DeployModelArguments]):
         if name in ctx.names.endpoints:
             return S("Move the endpoint {name} to the model {model}", name=name, model=args.model)
         count = 1 if args.replicas is None else args.replicas
-        words = {"model": args.model, "name": name, "count": count}
+        words: dict[str, Param] = {"model": args.model, "name": name, "count": count}
         return plural(
             count,
             S("Deploy {model} as {name}, with 1 replica", **words),
@@ -303,7 +304,7 @@ class ScaleEndpointTool(OperationTool[ScaleEndpointArguments]):
         return ScaleEndpoint(endpoint=args.endpoint, replicas=args.replicas)
 
     def title(self, ctx: Context, args: ScaleEndpointArguments, outcome: Outcome) -> Sentence:
-        words = {"name": args.endpoint, "count": args.replicas}
+        words: dict[str, Param] = {"name": args.endpoint, "count": args.replicas}
         return plural(
             args.replicas,
             S("Scale the endpoint {name} to 1 replica", **words),
@@ -311,7 +312,7 @@ class ScaleEndpointTool(OperationTool[ScaleEndpointArguments]):
         )
 
     def done(self, ctx: Context, args: ScaleEndpointArguments, outcome: Outcome) -> Sentence:
-        words = {"name": args.endpoint, "count": args.replicas}
+        words: dict[str, Param] = {"name": args.endpoint, "count": args.replicas}
         return plural(
             args.replicas,
             S("{name} is being scaled to 1 replica.", **words),

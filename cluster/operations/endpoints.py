@@ -23,7 +23,7 @@ from cluster.models import (
     ScaleEndpoint,
 )
 from cluster.operations.sessions import project_of
-from cluster.sentence import S, Sentence
+from cluster.sentence import Param, S, Sentence
 from cluster.serving import steps
 from cluster.serving.endpoints import Known, move, read
 from cluster.serving.steps import Took
@@ -72,7 +72,7 @@ async def _create(tx: Transaction, op: DeployModel, name: str, model: ModelRow, 
         owner=row.owner,
         project=row.project,
     )
-    words = {"name": name, "model": model.name, "project": row.project, "count": row.replicas}
+    words: dict[str, Param] = {"name": name, "model": model.name, "project": row.project, "count": row.replicas}
     message = (
         S("Endpoint {name} serves {model} in project {project}, with 1 replica.", **words)
         if row.replicas == 1
@@ -133,7 +133,7 @@ async def _move_to(tx: Transaction, row: EndpointRow, revision: int, replicas: i
     row.failures, row.failed_at, row.reasons = 0, None, []
     await tx.db.flush()
     took = await _first_steps(tx, row)
-    words = {"name": row.name, "before": before.model, "after": after.model}
+    words: dict[str, Param] = {"name": row.name, "before": before.model, "after": after.model}
     tx.event(
         "endpoint_updating",
         row.name,
@@ -164,7 +164,7 @@ async def scale(tx: Transaction, op: ScaleEndpoint) -> Done:
     row.replicas = op.replicas
     await tx.db.flush()
     took = await _first_steps(tx, row)
-    words = {"name": row.name, "before": before, "after": op.replicas}
+    words: dict[str, Param] = {"name": row.name, "before": before, "after": op.replicas}
     said = S("{name} is scaled from {before} to {after} replicas.", **words)
     tx.event("endpoint_scaled", row.name, said, owner=row.owner, project=row.project)
     message = S("{name} is to have {after} replicas, not {before}.", **words)
@@ -238,7 +238,7 @@ async def found(tx: Transaction, name: str) -> EndpointRow:
     return row
 
 
-def _live() -> Select[tuple[EndpointRow]]:
+def _live() -> Select[EndpointRow]:
     return select(EndpointRow).where(EndpointRow.state != EndpointState.DELETED.value)
 
 
@@ -305,7 +305,7 @@ def _launch(tx: Transaction, row: ModelRow, op: DeployModel) -> Launch:
     """What a replica runs: as the model's recipe says, with what is asked for in its place."""
     recipe = Recipe.model_validate(row.recipe)
     if op.runtime is not None and op.runtime != recipe.runtime:
-        words = {"name": row.name, "runtime": recipe.runtime, "asked": op.runtime}
+        words: dict[str, Param] = {"name": row.name, "runtime": recipe.runtime, "asked": op.runtime}
         message = S("Model {name} is served with {runtime}, not with {asked}; leave the runtime out.", **words)
         raise Refused(Reason(code="conflict", message=message, candidates=[recipe.runtime]))
     changed = {key: value for key in ("gpu", "gpu_model") if (value := getattr(op, key)) is not None}

@@ -114,7 +114,8 @@ Step = Start | Drain | Stop | GiveUp | Updated | Forgiven | Deleted
 
 def pause(failures: int) -> timedelta:
     """How long to wait after so many failures in a row."""
-    return min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(failures - 1, 20))
+    doubled: int = 2 ** min(failures - 1, 20)
+    return min(LONGEST_PAUSE, FIRST_PAUSE * doubled)
 
 
 def failed_again(failures: int, failed_at: datetime | None, now: datetime) -> int:
@@ -129,8 +130,8 @@ def next_steps(wish: Wish, replicas: Sequence[Seen], now: datetime) -> list[Step
         over = not replicas or now - wish.state_since >= DELETE_LIMIT
         end = [Deleted()] if over and wish.state is EndpointState.DELETING else []
         return [*_drains(_staying(replicas)), *stops, *end]
-    if why := _hopeless(wish, replicas, now):
-        return [*stops, GiveUp(why)]
+    if hopeless := _hopeless(wish, replicas, now):
+        return [*stops, GiveUp(hopeless)]
     if bad := [Stop(r.session, why) for r in replicas if (why := _fault(wish, r, now))]:
         return [*stops, *bad]  # whether there is to be a pause is seen when they have been counted
     old = [r for r in _staying(replicas) if r.revision != wish.revision]

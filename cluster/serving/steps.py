@@ -10,7 +10,7 @@ from cluster.errors import ClusterError, NotAllowed
 from cluster.live import LiveSession
 from cluster.models import EndpointState, Launch, Reason, SessionResult, SessionType, StartSession, User
 from cluster.operations import sessions
-from cluster.sentence import S, Sentence
+from cluster.sentence import Param, S, Sentence
 from cluster.serving.endpoints import Known, Picture, move
 from cluster.serving.rollout import (
     Deleted,
@@ -205,7 +205,7 @@ def refused(tx: Transaction, row: EndpointRow, why: Refused | ClusterError) -> N
 def _give_up(tx: Transaction, known: Known, why: str) -> None:
     """Back to the former revision; the reason stays in the row until the next update."""
     row = known.row
-    words = {"name": row.name, "revision": row.revision, "former": row.former or 0}
+    words: dict[str, Param] = {"name": row.name, "revision": row.revision, "former": row.former or 0}
     said = {
         "room": S("{name} stays at revision {former}: there was no room for a replica of {revision}.", **words),
         "late": S("{name} stays at revision {former}: a replica of {revision} was not ready in time.", **words),
