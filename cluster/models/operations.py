@@ -38,6 +38,7 @@ from cluster.models.storage import (
     ShareFolder,
     UnshareFolder,
 )
+from cluster.models.store import InstallModel
 from cluster.sentence import Sentence
 
 __all__ = ["AuditEntry", "Effect", "Operation", "OperationRequest", "Outcome", "Undo"]
@@ -63,6 +64,7 @@ Operation = Annotated[
     | UnshareFolder
     | CloneFolder
     | SetFolderQuota
+    | InstallModel
     | DeployModel
     | ScaleEndpoint
     | DeleteEndpoint
@@ -151,7 +153,7 @@ class AuditEntry(Model):
     user: str
     action: str
     """The operation's name, which is the tool's."""
-    operation: Operation | dict[str, Any]
+    operation: Annotated[Operation | dict[str, Any], Field(union_mode="left_to_right")]
     """As it was asked; as JSON when this version has no such operation, or it was too long to be kept whole."""
     targets: list[str] = []
     result: Literal["done", "refused", "failed"] = "done"
