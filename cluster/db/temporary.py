@@ -7,7 +7,8 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ class Server:
             server.close()
             raise
         return server
+
+    @classmethod
+    @contextmanager
+    def lent(cls, durable: bool = False) -> Iterator["Server"]:
+        """`make` it, and `close` it afterwards."""
+        server = cls.make(durable)
+        try:
+            yield server
+        finally:
+            server.close()
 
     def _make_files(self) -> None:
         words = ["initdb", "-D", str(self.folder / "data"), "--no-sync", "-A", "trust", "-E", "UTF8", "-U", "postgres"]

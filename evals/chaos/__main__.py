@@ -6,8 +6,10 @@ import shlex
 import shutil
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
+from cluster.db.temporary import Server
 from evals.chaos.storm import storm
 
 
@@ -18,10 +20,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--agents", type=int, default=3)
     parser.add_argument("--people", type=int, default=8)
+    parser.add_argument("--postgres", action="store_true", help="on a PostgreSQL of its own, in a temporary folder")
     parser.add_argument("--json", type=Path, help="where the figures go")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    report = asyncio.run(storm(folder / "cluster", given.kills, given.seed, given.agents, given.people))
+    with Server.lent(durable=True) if given.postgres else nullcontext() as server:
+        database = server.url() if server else None
+        whole = storm(folder / "cluster", given.kills, given.seed, given.agents, given.people, database)
+        report = asyncio.run(whole)
     report.command = shlex.join(["python", "-m", "evals.chaos", *sys.argv[1:]])
     text = report.model_dump_json(indent=1)
     print(text)

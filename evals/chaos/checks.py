@@ -1,10 +1,9 @@
 """What must hold when all is over, looked at from outside: through the API, in the database, among the processes."""
 
-import sqlite3
 from collections import Counter
-from contextlib import closing
 
 from cluster.client import Client
+from cluster.db.temporary import outside
 from cluster.errors import NotFound
 from cluster.models import Event, Session
 from evals.chaos.adversary import Adversary
@@ -72,12 +71,13 @@ def wrong_events(events: list[Event], promises: list[Promise], seen: dict[int, E
     return wrong + ([f"{submitted} events of submissions"] if submitted != len(promises) else [])
 
 
-def in_the_database(house: House, promises: list[Promise]) -> list[str]:
+async def in_the_database(house: House, promises: list[Promise]) -> list[str]:
     """What the API does not show: sessions nobody was told of, and what ended ones still hold."""
-    with closing(sqlite3.connect(f"file:{house.database}?mode=ro", uri=True)) as db:
-        keys = Counter(key for (key,) in db.execute("SELECT json_extract(env, '$.CHAOS_KEY') FROM sessions"))
-        held = db.execute("SELECT session, rank FROM allocations").fetchall()
-        journal = {f"a-{number:04d}": action for number, action in db.execute("SELECT id, action FROM audit WHERE result = 'done'")}
+    where = house.database
+    keys = Counter(key for (key,) in await outside(where, "SELECT env ->> 'CHAOS_KEY' FROM sessions"))
+    held = await outside(where, "SELECT session, rank FROM allocations")
+    done = await outside(where, "SELECT id, action FROM audit WHERE result = 'done'")
+    journal = {f"a-{number:04d}": action for number, action in done}
     wrong = [f"{key} has {count} sessions" for key, count in keys.items() if count != 1]
     wrong += [f"nobody was told of {key}" for key in keys.keys() - {p.key for p in promises}]
     wrong += [f"{session}, rank {rank}, is still held" for session, rank in held]

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from sqlalchemy import URL
 
 from cluster.agents import processes
 from cluster.client import Client
+from cluster.db.engine import Where
 from cluster.errors import Unavailable
 from cluster.sentence import S
 
@@ -80,22 +82,21 @@ class Daemon:
 class House:
     """A folder with `server/`, `n1/` … and `runs/`: one file a session, a line for each rank that began."""
 
-    def __init__(self, folder: Path, agents: int) -> None:
+    def __init__(self, folder: Path, agents: int, database: URL | None = None) -> None:
+        """With its database in a file of the server's, unless it is to be elsewhere."""
         self.folder = folder.resolve()
+        self.database: Where = database or self.folder / "server" / "cluster.db"
         self.runs = self.folder / "runs"
         self.runs.mkdir(parents=True)
-        self.server = Daemon(
-            "server", ["cluster.server", "--data", str(self.folder / "server")], self.folder / "server"
-        )
+        command = ["cluster.server", "--data", str(self.folder / "server")]
+        if database is not None:
+            command += ["--database", database.render_as_string(hide_password=False)]
+        self.server = Daemon("server", command, self.folder / "server")
         self.agents = [self._agent(f"n{i + 1}") for i in range(agents)]
 
     @property
     def daemons(self) -> list[Daemon]:
         return [self.server, *self.agents]
-
-    @property
-    def database(self) -> Path:
-        return self.server.folder / "cluster.db"
 
     def _agent(self, name: str) -> Daemon:
         """The first runs plain processes, the others what the host allows."""

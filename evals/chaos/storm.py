@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from pydantic import BaseModel
+from sqlalchemy import URL
 
 from evals.chaos import checks
 from evals.chaos.adversary import Adversary, until
@@ -39,10 +40,12 @@ class Report(BaseModel):
     wrong: list[str]
 
 
-async def storm(folder: Path, kills: int, seed: int, agents: int = 3, people: int = 8) -> Report:
+async def storm(
+    folder: Path, kills: int, seed: int, agents: int = 3, people: int = 8, database: URL | None = None
+) -> Report:
     """`kills` SIGKILLs or a few more on a cluster in `folder`, and what became of it. Nothing runs on afterwards."""
     began = time.monotonic()
-    house = House(folder, agents)
+    house = House(folder, agents, database)
     load = Load(house, people, seed)
     adversary = Adversary(house, load, seed)
     try:
@@ -99,7 +102,7 @@ async def _look(house: House, load: Load, adversary: Adversary) -> list[str]:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(20):
             await until(lambda: not house.leftovers())
-    return wrong + checks.in_the_database(house, load.promises) + house.leftovers()
+    return wrong + await checks.in_the_database(house, load.promises) + house.leftovers()
 
 
 def _report(load: Load, adversary: Adversary, seconds: float, wrong: list[str]) -> Report:

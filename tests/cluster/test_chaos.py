@@ -10,7 +10,7 @@ from cluster.models import Event, Resources, S, Session
 from evals.chaos import checks
 from evals.chaos.adversary import WORK
 from evals.chaos.load import KINDS, Promise
-from evals.chaos.storm import storm
+from evals.chaos.storm import Report, storm
 
 SEED = 1
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -18,7 +18,17 @@ NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 @pytest.mark.slow
 async def test_kill_9_at_random_points_under_load_loses_nothing_and_runs_nothing_twice(tmp_path: Path) -> None:
-    report = await storm(tmp_path / "cluster", kills=12, seed=SEED, agents=2, people=6)
+    held(await storm(tmp_path / "cluster", kills=12, seed=SEED, agents=2, people=6))
+
+
+@pytest.mark.slow
+async def test_nor_does_it_on_postgresql(tmp_path: Path, postgres: Any) -> None:
+    database = await postgres.fresh()
+    held(await storm(tmp_path / "cluster", kills=12, seed=SEED, agents=2, people=6, database=database))
+    await postgres.drop(database)
+
+
+def held(report: Report) -> None:
     assert report.wrong == [], f"with seed {SEED}"
     assert sum(report.kills.values()) >= 10
     assert report.kills.keys() == WORK.keys()
