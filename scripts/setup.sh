@@ -85,16 +85,32 @@ install_train() {
   mark_done train
 }
 
-# A browser and Korean fonts for the web tests, tmux for the terminal ones: only on a CI machine, and only what is missing.
+has_postgres() { command -v initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
+apt_install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null 2>&1; }
+
+# Only its programs: the tests start a server of their own, and no other is to run.
+without_a_postgres_server() {
+  local file=/etc/postgresql-common/createcluster.conf
+  [ -e "$file" ] || { mkdir -p "${file%/*}" && echo 'create_main_cluster = false' > "$file"; }
+}
+
+# What tests of the whole need: a browser and Korean fonts, tmux, PostgreSQL, bubblewrap. Only on a CI machine, and only
+# what is missing; a test whose program cannot be had is skipped.
 install_system() {
   [ "${CI:-}" = true ] && is_root_with_apt || return 0
-  local missing=()
+  local missing=() package
   command -v chromium >/dev/null || missing+=(chromium fonts-noto-cjk)
   command -v tmux >/dev/null || missing+=(tmux)
+  command -v bwrap >/dev/null || missing+=(bubblewrap)
+  has_postgres || { without_a_postgres_server; missing+=(postgresql); }
   [ ${#missing[@]} = 0 ] && return
   say "installing ${missing[*]}"
-  apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null \
-    || say "could not install ${missing[*]}; the tests that need them will be skipped"
+  apt-get update -qq >/dev/null 2>&1 || say "apt-get update failed; going on with what it knew before"
+  apt_install "${missing[@]}" && return
+  for package in "${missing[@]}"; do
+    apt_install "$package" || say "could not install $package; the tests that need it will be skipped"
+  done
 }
 
 make_venv
