@@ -33,6 +33,7 @@ from cluster.models import (
     ResourceGroup,
     Session,
     StartEstimate,
+    StoredModel,
     Token,
     TokenMade,
     User,
@@ -135,6 +136,14 @@ class Client:
     async def pipeline_run(self, ref: str) -> PipelineRun:
         """By id, or the latest of a pipeline's; with its steps."""
         return await self._get(f"/v1/pipeline-runs/{_part(ref)}", PipelineRun)
+
+    async def models(self, **query: Query) -> Page[StoredModel]:
+        """`query` (a part of its name, source, licence, language or tags), `limit` (50); without their cards' texts."""
+        return await self._get("/v1/models", Page[StoredModel], **query)
+
+    async def model(self, ref: str) -> StoredModel:
+        """By name, or by what it was installed from (`org/name`)."""
+        return await self._get(f"/v1/models/{'/'.join(map(_part, ref.split('/')))}", StoredModel)
 
     async def quotas(self, **query: Query) -> Page[QuotaUse]:
         """`user`, `project`; without either, those of the asking person and of their projects."""

@@ -11,6 +11,8 @@ from cluster.models import Device, Work
 _PASSED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE")
 """What a session on a shared node sees of the agent's own environment."""
 _OURS = "HELMSMAN_"
+LISTEN = "HELMSMAN_LISTEN"
+"""The address on which a session's own server is to listen: where the node is the server's machine, for that only."""
 
 
 def on_the_machine(work: Work, home: Path, devices: Sequence[Device], *, inherit: bool) -> dict[str, str]:
@@ -19,7 +21,8 @@ def on_the_machine(work: Work, home: Path, devices: Sequence[Device], *, inherit
     `inherit`: node and person share a machine, so it sees what the person's shell has, but nothing of Helmsman's own.
     """
     base = {k: v for k, v in os.environ.items() if (inherit or k in _PASSED) and not k.startswith(_OURS)}
-    return base | _common(work, home, str(home / "files")) | accelerators.visible(devices)
+    listen = {LISTEN: "127.0.0.1" if inherit else "0.0.0.0"}
+    return base | _common(work, home, str(home / "files")) | listen | accelerators.visible(devices)
 
 
 def in_bubblewrap(work: Work, home: Path, devices: Sequence[Device], *, inherit: bool) -> dict[str, str]:
@@ -33,7 +36,7 @@ def in_bubblewrap(work: Work, home: Path, devices: Sequence[Device], *, inherit:
 
 def in_container(work: Work, home: Path, devices: Sequence[Device]) -> dict[str, str]:
     """What is added to the image's own environment."""
-    return _common(work, home, containers.FOLDERS) | accelerators.visible(devices, fenced=True)
+    return _common(work, home, containers.FOLDERS) | {LISTEN: "0.0.0.0"} | accelerators.visible(devices, fenced=True)
 
 
 def _common(work: Work, home: Path, folders: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from cluster.models.base import Model, Reason
 
-__all__ = ["Card", "Launch", "Recipe", "StoredModel"]
+__all__ = ["Card", "InstallModel", "Launch", "Recipe", "StoredModel"]
 
 
 class Card(Model):
@@ -73,3 +73,13 @@ class StoredModel(Model):
     created: datetime
     endpoints: list[str] = []
     """Names of those that serve it now."""
+    progress: float | None = None
+    """While it is fetched: the share that is there, 0..1; None before its size is known."""
+
+
+class InstallModel(Model):
+    op: Literal["install_model"] = "install_model"
+    recipe: str = Field(min_length=1, max_length=1000)
+    """A recipe's name, a folder (`project/name`, or an admin's absolute directory), or a hub id (`org/name`)."""
+    project: str | None = None
+    """Whose members see it. Left out: one's own; of an admin everybody's."""

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from cluster import access
 from cluster.db.tables import AuditRow
-from cluster.errors import NotAllowed, NotFound
+from cluster.errors import NotFound
 from cluster.journal.chain import audit_id, number_of
 from cluster.lifecycle import ENDED
 from cluster.models import (
@@ -32,6 +32,7 @@ from cluster.operations import (
     folders,
     groups,
     images,
+    models,
     nodes,
     people,
     pipelines,
@@ -72,10 +73,8 @@ async def _last(tx: Transaction) -> AuditRow:
 async def _named(tx: Transaction, ref: str) -> AuditRow:
     number = number_of(ref)
     row = None if number is None else await tx.db.get(AuditRow, number)
-    if row is None:
+    if row is None or not access.may_undo(tx.user, row.user):
         raise NotFound(S("There is no action {name}; /history lists them.", name=ref))
-    if row.user != tx.user.name and not access.is_admin(tx.user):
-        raise NotAllowed(S("{name} was done by {user}; only {user} or an admin can undo it.", name=ref, user=row.user))
     return _undoable(row)
 
 
@@ -119,6 +118,8 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
             return await sessions.requeue(tx, inverse["sessions"])
         case "_set_node":
             return await nodes.set_status(tx, inverse["node"], inverse["made"], inverse["status"], inverse["reason"])
+        case "_uninstall_model":
+            return await models.uninstall(tx, inverse["model"], inverse["created"])
         case "scale_endpoint":
             return await endpoints.scale(tx, ScaleEndpoint.model_validate(inverse))
         case "delete_endpoint":
@@ -126,8 +127,7 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
         case "_restore_endpoint":
             return await endpoints.restore(tx, inverse["endpoint"])
         case "_former_revision":
-            return await endpoints.back_to(tx, *(inverse[k] for k in ("endpoint", "made", "revision", "replicas")),
-                                           inverse["resource_group"])  # fmt: skip
+            return await endpoints.back_to(tx, inverse)
         case "delete_pipeline":
             return await pipelines.delete(tx, DeletePipeline.model_validate(inverse))
         case "_put_pipeline" | "_restore_pipeline":

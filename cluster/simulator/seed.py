@@ -8,9 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster.db import tables
 from cluster.lifecycle import ENDED, WAITING
-from cluster.models import Names, NodeStatus, Reason, SessionState
+from cluster.models import NodeStatus, Reason, SessionState
 from cluster.sentence import S, Sentence
-from cluster.simulator import pipelines, serving
+from cluster.simulator import pipelines, serving, store
 from cluster.simulator.loading import Loaded
 from cluster.simulator.node import SimulatedAgent
 from cluster.simulator.scenario import Caps, FolderSpec, NodeSpec, SessionSpec
@@ -58,14 +58,7 @@ class Seeder:
             yield tables.UserRow(**user.model_dump(include={"name", "email", "role", "active", "full_name"}))
         for image in scenario.images:
             yield tables.ImageRow(name=image.name, origin=image.registry)
-        yield tables.Meta(key="names", value=self._other_names().model_dump_json(exclude_defaults=True))
-
-    def _other_names(self) -> Names:
-        """Of what the cluster has no tables for."""
-        catalog = self.loaded.scenario.catalog
-        return Names(
-            models=[model.name for model in catalog.models],
-        )
+        yield from store.rows(scenario)
 
     def _people(self) -> Iterator[tables.Base]:
         scenario = self.loaded.scenario
