@@ -5,7 +5,8 @@ what starts where; the rest is the keeper's (`cluster.serving`).
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Select, func, select
 
@@ -109,18 +110,18 @@ async def _update(tx: Transaction, op: DeployModel, row: EndpointRow, model: Mod
     return done
 
 
-async def back_to(tx: Transaction, ident: int, made: int, revision: int, replicas: int, group: str | None) -> Done:
+async def back_to(tx: Transaction, inverse: Mapping[str, Any]) -> Done:
     """Undo of an update: to the revision that it had, by a rolling update. Refused when it has yet another by now."""
-    row = await tx.db.get(EndpointRow, ident)
+    row = await tx.db.get(EndpointRow, inverse["endpoint"])
     if row is None or row.state != EndpointState.ACTIVE:
         raise Refused(Reason(code="not_found", message=S("The endpoint is not there any more.")))
     _own(tx, row)
-    if row.revision != made:
+    if row.revision != inverse["made"]:
         message = S(
             "{name} has revision {revision} by now; nothing is taken back.", name=row.name, revision=row.revision
         )
         raise Refused(Reason(code="conflict", message=message))
-    return await _move_to(tx, row, revision, replicas, group)
+    return await _move_to(tx, row, inverse["revision"], inverse["replicas"], inverse["resource_group"])
 
 
 async def _move_to(tx: Transaction, row: EndpointRow, revision: int, replicas: int, group: str | None) -> Done:

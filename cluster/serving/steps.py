@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from zlib import crc32
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from cluster.db.tables import EndpointRow, ReplicaRow
 from cluster.errors import ClusterError, NotAllowed
@@ -11,7 +11,7 @@ from cluster.live import LiveSession
 from cluster.models import EndpointState, Launch, Reason, SessionResult, SessionType, StartSession, User
 from cluster.operations import sessions
 from cluster.sentence import Param, S, Sentence
-from cluster.serving.endpoints import Known, Picture, move
+from cluster.serving.endpoints import REMEMBERED, Known, Picture, move
 from cluster.serving.rollout import (
     Deleted,
     Drain,
@@ -48,6 +48,11 @@ async def take(tx: Transaction, at: Picture) -> Took:
     for row in at.ended:
         await _note_end(tx, at.known, row)
         took.changed = True
+    if at.ended:
+        long_gone = delete(ReplicaRow).where(
+            ReplicaRow.endpoint == at.known.row.id, ReplicaRow.gone < tx.now - REMEMBERED
+        )
+        await tx.db.execute(long_gone)
     for step in next_steps(at.known.wish, at.seen, tx.now):
         await _take_one(tx, at, step, took)
         took.changed = True

@@ -5,8 +5,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
-from cluster.db.tables import ModelRow
+from cluster.db.tables import ModelRow, ReplicaRow
 from cluster.errors import NotFound
 from cluster.live import LiveSession
 from cluster.models import (
@@ -330,6 +331,19 @@ async def test_a_deletion_ends_in_time_even_if_a_replica_does_not(play: Play) ->
     await play.lab.core.schedule_pass()
     with pytest.raises(NotFound):
         await play.endpoint()
+
+
+async def test_what_is_long_gone_is_forgotten(play: Play) -> None:
+    await deploy(play)
+    for days in (0, 2, 0):
+        play.lab.clock.advance(timedelta(days=days))
+        await play.settle()
+        stopped = (await play.endpoint()).replicas[0].session
+        done(await play.lab.ann.execute(TerminateSessions(sessions=[stopped])))
+        await play.settle()
+    async with play.lab.core.db.read() as db:
+        rows = (await db.scalars(select(ReplicaRow))).all()
+    assert sorted(row.gone is None for row in rows) == [False, False, True]
 
 
 async def test_others_neither_see_nor_touch_it_and_a_colleague_only_sees_it(play: Play) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.db.tables import ModelRow
+from cluster.errors import Unavailable
 from cluster.models import Launch, Recipe
 from cluster.simulator.world import World
 from tools.base import Card, Context, Result
@@ -209,3 +210,9 @@ async def test_a_lost_node_takes_its_replicas_out_at_once_and_others_stand_in(so
     assert at.traffic.replicas == sum(r.node == "l40s-02" and r.phase.value == "healthy" for r in at.replicas)
     await sora.world.advance(timedelta(seconds=30))
     assert (await sora.do("get_endpoint", endpoint="chat-prod")).data["replicas"] == "2/2"
+
+
+async def test_a_simulated_endpoint_is_never_asked_for_real(minho: Person) -> None:
+    """Whatever listens on its port of this machine is somebody else's."""
+    with pytest.raises(Unavailable, match="This cluster is simulated"):
+        await minho.client.send("GET", "/serve/chat-prod/v1/models", None)

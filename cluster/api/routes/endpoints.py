@@ -10,7 +10,9 @@ from starlette.types import Receive, Scope, Send
 from cluster.api.asking import Asking, TheCore, person
 from cluster.api.problems import problem
 from cluster.core import Core
+from cluster.errors import Unavailable
 from cluster.models import Endpoint, Page
+from cluster.sentence import S
 from cluster.serving.proxy import RETRY_AFTER, Busy
 from cluster.serving.reads import EndpointQuery
 
@@ -36,6 +38,8 @@ async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         return
     core: Core = scope["app"].state.core
     user = await person(core, Headers(scope=scope).get("authorization", ""))
+    if core.simulated:  # its replicas have no address; what listens on these ports is somebody else's
+        raise Unavailable(S("This cluster is simulated; its endpoints answer no requests."))
     name, rest = _parts(scope)
     try:
         await core.serving.proxy.answer(user, name, rest, scope, receive, send)
