@@ -28,6 +28,7 @@ from cluster.models import (
     WorkReport,
     rendezvous_port,
 )
+from cluster.operations.mounting import inside
 from cluster.sentence import S
 from cluster.transaction import Transaction
 
@@ -201,11 +202,7 @@ class Agency:
                 rank.state = "ordered"
 
     def _work(self, session: LiveSession, rank: Rank) -> Work:
-        volumes = self._core.volumes
-        mounts = {}
-        for mount in session.mounts if volumes else []:
-            project, name = mount.split("/", 1)
-            mounts[name] = str(volumes.path(project, name)) if volumes else ""
+        mounts = self._mounts(session)
         several = session.node_count > 1
         return Work(
             id=WorkId(session=session.id, attempt=session.attempt, rank=rank.rank),
@@ -217,12 +214,24 @@ class Agency:
             cpu=rank.cpu,
             memory=rank.memory,
             devices=rank.devices,
-            mounts=mounts,
+            mounts={name: directory for name, (directory, _) in mounts.items()},
+            read_only=[name for name, (_, kept) in mounts.items() if kept],
             time_limit=session.time_limit,
             image=session.image,
             hosts=self._addresses(session) if several else [],
             port=rendezvous_port(session.id, session.attempt) if several else 0,
         )
+
+    def _mounts(self, session: LiveSession) -> dict[str, tuple[str, bool]]:
+        """By the name that each folder has inside: its directory, and whether it may only be read. Folders of one name
+        are told apart by their projects."""
+        if self._core.volumes is None:
+            return {}
+        found = {}
+        for mount, name in inside(session.mounts).items():
+            directory = self._core.volumes.path(*mount.split("/", 1))
+            found[name] = (str(directory), mount in session.read_only)
+        return found
 
     def _addresses(self, session: LiveSession) -> list[str]:
         """Of the session's nodes, by rank."""

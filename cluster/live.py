@@ -55,6 +55,8 @@ class LiveSession:
     """"required" or "preferred": all ranks in one rack."""
     preemptible: bool = False
     mounts: list[Any] = field(default_factory=list)
+    read_only: list[Any] = field(default_factory=list)
+    """Those of `mounts` that it may only read."""
     env: dict[str, Any] = field(default_factory=dict)
     depends_on: list[Any] = field(default_factory=list)
     start_at: datetime | None = None

@@ -3,7 +3,7 @@
 ```
 /            the machine's, read-only              /tmp, /var/tmp, /run   empty, its own
 /dev         only its own accelerators             /proc                  only its own processes
-the agent's data and home: empty, but its Python    private directory, folders: as they are, writable
+the agent's data and home: empty, but its Python    private directory, folders: writable, but what is to be read only
 ```
 
 Network, users and host name are the machine's. The limits come from the plain fence inside which bubblewrap runs.
@@ -80,6 +80,8 @@ def command_line(bwrap: str, spec: Spec, argv: list[str], env: dict[str, str]) -
         line += _masked(Path(path))
     for path in dict.fromkeys((str(Path(spec.home) / "files"), *spec.folders.values(), spec.cwd)):
         line += ["--bind", path, path]
+    for name in spec.read_only:
+        line += ["--ro-bind", spec.folders[name], spec.folders[name]]
     for name, value in env.items():
         line += ["--setenv", name, value]
     return [*line, "--chdir", spec.cwd, "--", *argv]

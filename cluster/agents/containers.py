@@ -117,10 +117,12 @@ def command_line(engine: str, spec: Spec, env_file: Path, env: dict[str, str], *
     line = [engine, "run", "--init", "--pull", "never", "--name", f"helmsman-{spec.unique}"]
     line += ["--label", f"helmsman.node={node_label(spec)}", "--label", f"helmsman.work={spec.unique}"]
     line += [*_limits(spec), *_devices(engine, spec, cdi), "--env-file", str(env_file)]
+    read_only = {f"{FOLDERS}/{name}" for name in spec.read_only}
     for name, value in env.items():
         line += ["--env", f"{name}={value}"]
     for source, target in _mounts(spec):
-        line += ["--mount", _csv("type=bind", f"source={source}", f"target={target}")]
+        kept = ["readonly"] if target in read_only else []
+        line += ["--mount", _csv("type=bind", f"source={source}", f"target={target}", *kept)]
     if spec.host_network:
         line += ["--network", "host"]
     command = ["sleep", "infinity"] if spec.command is None else ["/bin/sh", "-c", spec.command]

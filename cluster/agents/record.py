@@ -47,6 +47,8 @@ class Spec:
     image: str | None = None
     folders: dict[str, str] = field(default_factory=dict)
     """Folder name -> its directory on this machine, to be reached from inside the fence."""
+    read_only: list[str] = field(default_factory=list)
+    """Those of the folders that it may only read, where the fence can see to that."""
     hidden: list[str] = field(default_factory=list)
     """Directories of this machine that it must not see, where the fence can hide them."""
     devices: list[int] = field(default_factory=list)

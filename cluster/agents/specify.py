@@ -48,6 +48,7 @@ def specify(work: Work, record: Record, ways: Ways, cores: list[int]) -> Spec:
         nice=5 if ways.same_host else 0,
         image=work.image,
         folders=work.mounts,
+        read_only=work.read_only,
         hidden=_hidden(record, ways.same_host),
         devices=sorted(work.devices),
         device_files=list(dict.fromkeys(path for d in held for path in d.files)),

@@ -178,6 +178,8 @@ class SessionRow(Base):
     resource_group: Mapped[str] = mapped_column(String)
     priority: Mapped[int]
     mounts: Mapped[list[Any]]
+    read_only: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
+    """Those of `mounts` that it may only read."""
     env: Mapped[dict[str, Any]]
     depends_on: Mapped[list[Any]]
     start_at: Mapped[datetime | None]

@@ -100,6 +100,8 @@ class Work(Model):
     devices: dict[int, float] = {}
     mounts: dict[str, str] = {}
     """Folder name -> directory on this host."""
+    read_only: list[str] = []
+    """Those of them that it may only read, where the node's isolation can see to that."""
     time_limit: float | None = None
     image: str | None = None
     """Used where the node's isolation is a container engine."""

@@ -5,10 +5,11 @@ import asyncio
 from cluster import access
 from cluster.db.tables import FolderRow
 from cluster.models import CloneFolder, Effect, Reason
-from cluster.operations.folders import must_be_free, must_be_ready
+from cluster.operations.folders import must_be_free
 from cluster.operations.sessions import project_of
 from cluster.sentence import S
 from cluster.storage import room
+from cluster.storage.ready import must_be_ready
 from cluster.storage.volumes import checked
 from cluster.transaction import Done, Refused, Transaction
 from cluster.units import human_size
@@ -35,6 +36,7 @@ async def clone(tx: Transaction, op: CloneFolder) -> Done:
             state="cloning",
             state_since=tx.now,
             source=source.id,
+            contents=source.contents,
         )
     )
     await tx.db.flush()

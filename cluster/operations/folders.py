@@ -127,16 +127,6 @@ def _other(tx: Transaction, row: FolderRow) -> str | None:
     return row.owner if row.owner != tx.user.name else None
 
 
-def must_be_ready(row: FolderRow) -> None:
-    """A folder whose clone is under way, or has failed, cannot be used."""
-    if row.state == "cloning":
-        message = S("{folder} is still being copied; it can be used when that is done.", folder=row.name)
-        raise Refused(Reason(code="conflict", message=message))
-    if row.state != "ready":
-        message = S("{folder} could not be copied; delete it and clone again.", folder=row.name)
-        raise Refused(Reason(code="conflict", message=message))
-
-
 async def set_quota(tx: Transaction, op: SetFolderQuota) -> Done:
     """What it may hold. Less than it holds already is allowed: then nothing can be added until something is removed."""
     row = await tx.folder(op.folder)

@@ -10,8 +10,10 @@ from cluster import access
 from cluster.lifecycle import ENDED, HOLDING, LIVE, WAITING
 from cluster.live import LiveSession
 from cluster.models import Effect, Reason, SessionResult, SessionState, SessionType, StartSession, TerminateSessions
+from cluster.operations.mounting import mounted, unprotected
 from cluster.outlook import Kin
 from cluster.sentence import S, Sentence
+from cluster.tenancy import veil
 from cluster.transaction import Done, Refused, Transaction, nearest
 from cluster.units import human_duration, human_size
 
@@ -31,7 +33,7 @@ async def start(tx: Transaction, op: StartSession) -> Done:
     tx.session_event("session_pending", session, S("{user} submitted {name}.", user=tx.user.name, name=session.name))
     return Done(
         effects=[],
-        warnings=_image_unused(tx, session),
+        warnings=[*_image_unused(tx, session), *unprotected(tx, session)],
         targets=[session.name],
         undo=S("undo stops {name}; what it has done until then stays.", name=session.name),
         inverse={"op": "terminate_sessions", "sessions": [session.id], "force": False},
@@ -51,7 +53,7 @@ def _image_unused(tx: Transaction, session: LiveSession) -> list[Sentence]:
 
 async def _session(tx: Transaction, op: StartSession) -> LiveSession:
     depends = [await _dependency(tx, ref) for ref in op.depends_on]
-    mounts = [await tx.folder(ref) for ref in op.mounts]
+    mounts, read_only = await mounted(tx, op.mounts)
     return LiveSession(
         id=tx.fresh_id(),
         name=_name(tx, op),
@@ -73,7 +75,8 @@ async def _session(tx: Transaction, op: StartSession) -> LiveSession:
         rack=op.rack,
         accelerator=op.accelerator,
         preemptible=op.type is SessionType.BATCH if op.preemptible is None else op.preemptible,
-        mounts=[f"{m.project}/{m.name}" for m in mounts],
+        mounts=mounts,
+        read_only=read_only,
         env=op.env,
         depends_on=depends,
         start_at=op.start_at.astimezone(UTC) if op.start_at else None,
@@ -272,7 +275,9 @@ def _gives_back(row: LiveSession) -> Sentence:
 
 
 def _dependents(tx: Transaction, session: LiveSession) -> list[str]:
-    return [other.name for other in tx.ledger.dependents.get(session.id, {}).values() if other.state == "held"]
+    """Names, as far as the asking person may see them."""
+    held = (other for other in tx.ledger.dependents.get(session.id, {}).values() if other.state == "held")
+    return [o.name if access.sees(tx.user, o.user, o.project) else veil.label(tx.ledger, o.name) for o in held]
 
 
 async def requeue(tx: Transaction, idents: list[str]) -> Done:

@@ -26,10 +26,10 @@ from sqlalchemy import func, select
 from cluster import errors
 from cluster.db.tables import FolderRow, UploadRow
 from cluster.models import Reason, User
-from cluster.operations.folders import must_be_ready
 from cluster.sentence import S
 from cluster.storage import incoming, rights, room
 from cluster.storage.beneath import parts_of
+from cluster.storage.ready import must_be_ready
 from cluster.storage.volumes import Volumes
 from cluster.transaction import Refused, Transaction
 from cluster.units import human_size
@@ -49,6 +49,8 @@ PIECE = 1 << 20
 IDLE = 120.0
 """Seconds that a connection may be silent."""
 CLEAR_EVERY = timedelta(minutes=1)
+RECEIVES = "receives"
+"""Name of a task that may be ended by a newer connection, unlike one that only asks."""
 
 
 class Hash(Protocol):
@@ -152,7 +154,7 @@ class Uploads:
             return await self._seen(user, ident)
 
         await self._mine(user, ident)
-        return await self._exclusively(ident, receives())
+        return await self._exclusively(ident, receives(), RECEIVES)
 
     async def give_up(self, user: User, ident: str) -> None:
         """Forget it, and what has arrived of it. A finished one's file stays where it is."""
@@ -166,16 +168,17 @@ class Uploads:
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────
 
-    async def _exclusively(self, ident: str, work: Coroutine[Any, Any, T]) -> T:
-        """Do `work` as the only one at this upload; who was at it before ends first, as if it had broken."""
-        while (before := self._busy.get(ident)) is not None:
-            before.cancel()
+    async def _exclusively(self, ident: str, work: Coroutine[Any, Any, T], name: str = "asks") -> T:
+        """Do `work` as the only one at this upload; whoever still receives ends first, as if cut off."""
+        while (before := self._busy.get(ident)) is not None and not before.done():
+            if before.get_name() == RECEIVES:
+                before.cancel()
             try:
                 await asyncio.wait([before])
             except asyncio.CancelledError:
                 work.close()
                 raise
-        task = self._busy[ident] = asyncio.create_task(work)
+        task = self._busy[ident] = asyncio.create_task(work, name=name)
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
@@ -183,7 +186,8 @@ class Uploads:
             await asyncio.wait([task])
             raise
         finally:
-            del self._busy[ident]
+            if self._busy.get(ident) is task:
+                del self._busy[ident]
         if task.cancelled():
             raise errors.Conflict(S("Another connection goes on with this upload."))
         return task.result()
@@ -376,6 +380,11 @@ class Uploads:
 
     def due(self) -> datetime | None:
         return None
+
+    @property
+    def receiving(self) -> int:
+        """Uploads that somebody is at just now."""
+        return len(self._busy)
 
     async def close(self) -> None:
         """End those under way as if their connections had broken."""

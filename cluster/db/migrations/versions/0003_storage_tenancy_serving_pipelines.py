@@ -198,6 +198,9 @@ def upgrade() -> None:
     with op.batch_alter_table("projects", schema=None) as batch_op:
         batch_op.add_column(sa.Column("description", sa.Text(), nullable=True))
 
+    with op.batch_alter_table("sessions", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("read_only", sa.JSON(), server_default="[]", nullable=False))
+
     with op.batch_alter_table("tokens", schema=None) as batch_op:
         batch_op.alter_column("digest", new_column_name="id")
         batch_op.add_column(sa.Column("secret", sa.String(), nullable=True))
@@ -223,6 +226,9 @@ def downgrade() -> None:
         batch_op.drop_column("name")
         batch_op.drop_column("secret")
         batch_op.alter_column("id", new_column_name="digest")
+
+    with op.batch_alter_table("sessions", schema=None) as batch_op:
+        batch_op.drop_column("read_only")
 
     with op.batch_alter_table("projects", schema=None) as batch_op:
         batch_op.drop_column("description")
