@@ -10,11 +10,12 @@ from cluster import access
 from cluster.directory import Directory
 from cluster.ledger import Ledger
 from cluster.live import LiveSession, Rank
-from cluster.models import Effect, NodeStatus, Resources, User
+from cluster.models import Effect, NodeStatus, Reason, Resources, User
 from cluster.outlook import Outlook
 from cluster.scheduler import Plan
 from cluster.scheduler.state import Placement
 from cluster.sentence import S, Sentence
+from cluster.tenancy.veil import seen_by, veiled
 from cluster.units import human_duration
 
 MOST = 12
@@ -43,6 +44,10 @@ class People:
         session = self.ledger.sessions[ident]
         return access.sees(self.asking, session.user, session.project)
 
+    def told(self, session: LiveSession, reasons: Iterable[Reason]) -> list[Reason]:
+        """Why it waits, without the names of those that the person may not see."""
+        return veiled(self.ledger, session, reasons, seen_by(self.asking))
+
 
 @dataclass(frozen=True)
 class Before:
@@ -64,7 +69,7 @@ def stopping(ledger: Ledger) -> frozenset[str]:
     return frozenset(ident for ident, session in ledger.holding.items() if session.state == "terminating")
 
 
-def own(row: LiveSession, after: Plan, brief: bool = False) -> list[Effect]:
+def own(row: LiveSession, after: Plan, people: People, brief: bool = False) -> list[Effect]:
     """What becomes of the session that is being started; if `brief`, without why it waits or is held."""
     if placements := after.start.get(row.id):
         where = ", ".join(_place(p) for p in placements)
@@ -72,10 +77,10 @@ def own(row: LiveSession, after: Plan, brief: bool = False) -> list[Effect]:
         return [Effect(kind="starts", target=row.name, message=message)]
     if row.id in after.held:
         first = S("{name} does not start yet; it is held back.", name=row.name)
-        reasons = () if brief else after.hold.get(row.id, ())
+        reasons = () if brief else people.told(row, after.hold.get(row.id, ()))
         return [Effect(kind="held", target=row.name, message=m) for m in (first, *(r.message for r in reasons))]
     first = S("{name} does not start yet; it waits.", name=row.name)
-    why = [] if brief else [r.message for r in after.wait.get(row.id, ())]
+    why = [] if brief else [r.message for r in people.told(row, after.wait.get(row.id, ()))]
     effects = [Effect(kind="waits", target=row.name, message=m) for m in (first, *why)]
     if not brief and (start := after.estimated.get(row.id)):
         text = S("It can start at {time}, if those before it end on time.", time=start.isoformat(timespec="minutes"))

@@ -73,7 +73,7 @@ class Execution:
         assert tx.decided is not None, "it asked for a pass"
         effects = list(done.effects)
         for session in done.sessions:
-            effects += consequences.own(session, tx.decided, brief=self._core.crowded)
+            effects += consequences.own(session, tx.decided, People(tx.ledger, tx.user), brief=self._core.crowded)
         return self._written(tx, request, done, _outcome(request, done, effects), tx.decided)
 
     # ── alone ────────────────────────────────────────────────────────────────────────────────────
@@ -109,7 +109,7 @@ class Execution:
         people = People(tx.ledger, tx.user)
         effects = list(done.effects)
         for session in done.sessions:
-            effects += consequences.own(session, after)
+            effects += consequences.own(session, after, people)
         effects += consequences.others(before, after, people, {session.id for session in done.sessions})
         return effects + consequences.once_stopped(before, self._core.outlook, tx.now, people)
 
@@ -119,7 +119,7 @@ class Execution:
         """`outcome` complete, with its row in the journal and under its key."""
         draft, operation = self._core.draft, request.operation
         if done.sessions:
-            outcome.session = self._core.shown(done.sessions[0], plan)
+            outcome.session = self._core.shown(tx.user, done.sessions[0], plan)
         told = operation.model_dump_json()
         number = draft.audit(tx.now, tx.user.name, operation.op, told, done.targets, done.inverse)
         if done.undoes is not None:

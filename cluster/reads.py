@@ -40,6 +40,8 @@ from cluster.paging import Order, cut
 from cluster.scheduler import matches_model
 from cluster.sentence import S, Sentence
 from cluster.storage import rights
+from cluster.tenancy import veil
+from cluster.tenancy.veil import veiled
 from cluster.transaction import Refused, Transaction, seen_by
 
 if TYPE_CHECKING:
@@ -100,17 +102,18 @@ class Reads:
                 seen = look(ledger)
             yield seen, db
 
-    def _shown(self, session: LiveSession) -> Session:
+    def _shown(self, user: User, session: LiveSession) -> Session:
         """For people; if it waits, with why it does so now. Called between two commits."""
         if session.state not in WAITING:
             return records.session(session)
-        return records.session(session, self._why(session)[0])
+        return records.session(session, self._why(user, session)[0])
 
-    def _why(self, session: LiveSession) -> tuple[list[Reason], datetime | None]:
+    def _why(self, user: User, session: LiveSession) -> tuple[list[Reason], datetime | None]:
         """Why it waits, and when it could start."""
         decided = self._core.outlook.plan(self._core.clock.now())
         reasons = decided.wait.get(session.id) or decided.hold.get(session.id) or ()
-        return list(reasons), decided.estimated.get(session.id)
+        told = veiled(self._core.ledger, session, reasons, veil.seen_by(user))
+        return told, decided.estimated.get(session.id)
 
     async def _session(self, user: User, ref: str) -> LiveSession:
         """By id or name; between two commits."""
@@ -128,7 +131,7 @@ class Reads:
                 found = [s for s in ledger.in_order() if _asked_for(s, query) and _is_seen(user, s)]
             key = _session_key(query.sort_by, self._core.clock.now())
             page = cut(found, key, query.order, query.sort_by, query.limit)
-            items = [self._shown(session) for session in page.items]
+            items = [self._shown(user, session) for session in page.items]
         return Page(items=items, total=page.total if total is None else total)
 
     async def _ended(self, user: User, query: SessionQuery) -> tuple[list[LiveSession], int]:
@@ -146,14 +149,14 @@ class Reads:
 
     async def session(self, user: User, ref: str) -> Session:
         async with self._core.still():
-            return self._shown(await self._session(user, ref))
+            return self._shown(user, await self._session(user, ref))
 
     async def explain(self, user: User, ref: str) -> Explanation:
         """From the plan for now, so that it says what holds now."""
         async with self._core.still():
             session = await self._session(user, ref)
-            current = self._shown(session)
-            start = self._why(session)[1] if session.state in WAITING else None
+            current = self._shown(user, session)
+            start = self._why(user, session)[1] if session.state in WAITING else None
         ahead = _ahead(current.reasons) if session.state in WAITING else []
         return Explanation(session=current, reasons=current.reasons, ahead=ahead, estimated_start=start)
 
@@ -163,7 +166,7 @@ class Reads:
 
         async def look(tx: Transaction) -> Callable[[], StartEstimate]:
             done = await apply(tx, operation)
-            found = self._estimated(done.sessions[0])
+            found = self._estimated(user, done.sessions[0])
             return lambda: found
 
         try:
@@ -171,13 +174,13 @@ class Reads:
         except Refused as e:
             return StartEstimate(refused=e.reasons)
 
-    def _estimated(self, session: LiveSession) -> StartEstimate:
+    def _estimated(self, user: User, session: LiveSession) -> StartEstimate:
         now = self._core.clock.now()
         decided = self._core.outlook.plan(now)
         group = session.resource_group
         if places := decided.start.get(session.id):
             return StartEstimate(at=now, now=True, nodes=[p.node for p in places], resource_group=group)
-        reasons, at = self._why(session)
+        reasons, at = self._why(user, session)
         return StartEstimate(at=at, resource_group=group, reasons=reasons, ahead=_ahead(reasons))
 
     async def logs(self, user: User, ref: str, tail: int | None, offset: int | None) -> LogPage:
@@ -253,7 +256,7 @@ class Reads:
             storage_used=int(used or 0),
             storage_free=await asyncio.to_thread(volumes.free) if volumes else 0,
             longest_wait=(now - oldest).total_seconds() if oldest else 0,
-            warnings=_warnings(nodes),
+            warnings=[*_warnings(nodes), *(why.message for why in self._core.outlook.unusable.values())],
         )
 
     async def names(self, user: User) -> Names:
@@ -274,6 +277,7 @@ class Reads:
             names.images = list(await db.scalars(select(ImageRow.name).order_by(ImageRow.name)))
             known = await rights.grants(db)
             folders = [f for f in await db.scalars(select(FolderRow)) if rights.sees(user, f, known)]
+        names.models = await self._core.models.names(user)
         names.endpoints = await self._core.serving.endpoints.names(user)
         names.pipelines, names.runs = await self._core.pipelines.names(user)
         directory = self._core.directory

@@ -25,6 +25,7 @@ from cluster.scheduler.state import Placement
 from cluster.sentence import S, Sentence
 from cluster.storage import rights
 from cluster.storage.volumes import Volumes
+from cluster.tenancy.veil import seen_from, veiled
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -240,6 +241,7 @@ class Transaction:
     def make_room(self, session: LiveSession, reason: Reason) -> None:
         """Stop it with grace, for `reason`, and have it wait again; at once where no agent has heard of it."""
         self.edit(session)
+        reason = veiled(self.ledger, session, [reason], seen_from(session))[0]
         self.session_event("session_preempted", session, reason.message, "warning")
         if session.state == SessionState.SCHEDULED and not self.handed_out(session):
             self.move(session, SessionState.PENDING)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Language = Literal["en", "ko"]
 PACKAGES = ("cluster", "tools", "helmsman")
 """Whose sentences people read."""
+_HIDDEN = re.compile(r"another project's session( \([^)]*\))?")
 _HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
 _SPAN_WORDS = {"d": "일", "h": "시간", "min": "분", "s": "초"}
 _SPAN_PART = re.compile(r"(\d+) (d|h|min|s)\b")
@@ -69,6 +70,8 @@ def _in_korean(name: str, value: Param) -> Param:
     """A state or a length of time that the cluster put into a sentence as English words, in Korean too."""
     if not isinstance(value, str):
         return _plain(value)
+    if _HIDDEN.search(value):
+        return _HIDDEN.sub(lambda m: f"다른 프로젝트의 세션{m[1] or ''}", value)
     if name in ("state", "status", "before", "after", "to"):
         return _korean().gettext(value)
     return _SPAN_PART.sub(lambda m: m[1] + _SPAN_WORDS[m[2]], value) if _SPAN.fullmatch(value) else value

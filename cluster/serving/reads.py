@@ -24,6 +24,7 @@ from cluster.models import (
 )
 from cluster.sentence import S
 from cluster.serving.endpoints import Alive, Picture, health_of, traffic
+from cluster.tenancy.veil import seen_from, veiled
 from cluster.transaction import nearest
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ class Endpoints:
             if live is None or live.state not in WAITING:
                 return []
             decided = self._core.outlook.plan(self._core.clock.now())
-            return list(decided.wait.get(session) or decided.hold.get(session) or ())
+            reasons = decided.wait.get(session) or decided.hold.get(session) or ()
+            return veiled(ledger, live, reasons, seen_from(live))
 
     def _shown(self, at: Picture) -> Endpoint:
         row, launch = at.known.row, at.known.launch(at.known.row.revision)
