@@ -64,7 +64,7 @@ def told(**words: str) -> str:
 
 
 async def begin(http: httpx.AsyncClient, length: int, path: str = "x.bin", folder: str = "data", **more: Any) -> Any:
-    headers = {"Upload-Length": str(length), "Upload-Metadata": told(folder=folder, path=path), **more}
+    headers = {"Upload-Length": str(length), "Upload-Metadata": told(folder=folder, path=path).rstrip(), **more}
     return await http.post("/v1/uploads", headers=headers)
 
 
