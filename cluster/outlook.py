@@ -8,14 +8,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, cast
 
+import structlog
+
 from cluster.directory import Directory
+from cluster.errors import Invalid
 from cluster.ledger import Ledger
 from cluster.lifecycle import WAITING
 from cluster.live import LiveNode, LiveSession
 from cluster.models import NodeStatus, Reason, SessionState
-from cluster.scheduler import Board, Plan, feasible, plan
+from cluster.scheduler import Board, Plan, checked_policy, checked_selector, feasible, plan, reasons
 from cluster.scheduler.learned import line_up
 from cluster.scheduler.state import Group, NodeView, Placement, Request, Running
+
+log = structlog.get_logger(__name__)
 
 FRESH = timedelta(seconds=1)
 """For so long a plan holds while nothing has changed."""
@@ -51,8 +56,13 @@ class Outlook:
         self.know(directory)
 
     def know(self, directory: Directory) -> None:
-        """Groups and limits are those of `directory` now. `Invalid` for a policy that does not exist."""
-        self._board.set_groups(directory.policies())
+        """Groups and limits are those of `directory` now. One whose policy does not exist waits, the others go on."""
+        groups = directory.policies()
+        unusable = {name: reasons.unusable(group) for name, group in groups.items() if not _is_usable(group)}
+        for name in unusable.keys() - self._board.unusable.keys():
+            log.error("resource group can't be scheduled", group=name, why=str(unusable[name].message))
+        self._board.unusable = unusable
+        self._board.set_groups({name: group for name, group in groups.items() if name not in unusable})
         self._board.set_limits(directory.limits("user"), directory.limits("project"), directory.cohorts)
         self._short = {group.name for group in directory.groups.values() if group.policy == "short_first"}
         self._fair = any(group.policy == "fair_share" for group in directory.groups.values())
@@ -78,6 +88,11 @@ class Outlook:
         """Nothing is supposed any more."""
         if self._supposed:
             self.know(directory)
+
+    @property
+    def unusable(self) -> Mapping[str, Reason]:
+        """Groups in which nothing can start, and why."""
+        return self._board.unusable
 
     # ── decisions ────────────────────────────────────────────────────────────────────────────────
 
@@ -133,7 +148,7 @@ class Outlook:
     def _look(self, now: datetime) -> None:
         """Sessions before nodes: what is free on a node is told as it is after all of them."""
         stirred, self._ledger.stirred = self._ledger.stirred, set()
-        for ident in stirred:
+        for ident in sorted(stirred):
             self._look_at(ident)
         nodes, self._ledger.stirred_nodes = self._ledger.stirred_nodes, set()
         for name in sorted(nodes):
@@ -222,6 +237,15 @@ class Outlook:
             temperature=node.sample.get("temperature"),
             kind=node.devices[0].get("kind") if node.devices else None,
         )
+
+
+def _is_usable(group: Group) -> bool:
+    try:
+        checked_policy(group.policy)
+        checked_selector(group.selector)
+    except Invalid:
+        return False
+    return True
 
 
 def _nature(view: NodeView) -> tuple[object, ...]:

@@ -55,7 +55,7 @@ def idle(row: LiveSession) -> bool:
 def node(row: LiveNode, held: Sequence[Rank], names: Sequence[str]) -> Node:
     """`held`: the ranks that hold something there; `names`: the sessions to be shown."""
     shares = _shares(held)
-    devices = [Device.model_validate({**d, "used": min(1.0, shares[d["index"]])}) for d in row.devices]
+    devices = [Device.model_validate({**d, "used": round(shares[d["index"]], 6)}) for d in row.devices]
     return Node(
         name=row.name,
         resource_group=row.resource_group,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from heapq import heappop, heappush
 
+from cluster.models import Reason
 from cluster.scheduler.fleet import Fleet, Need, need_for, units
 from cluster.scheduler.fragmentation import USUAL, Asked
 from cluster.scheduler.holdings import Holdings
@@ -43,6 +44,8 @@ class Board:
         self.version = 0
         """Grows with every change."""
         self.groups: dict[str, Group] = {}
+        self.unusable: Mapping[str, Reason] = {}
+        """Groups that are there and not in `groups`, since nobody knows how to schedule them: why."""
         self.quotas = Quotas()
         self.parking = Parking(self.quotas)
         self.past: Mapping[str, float] = {}

@@ -77,7 +77,8 @@ def explain(board: Board, now: datetime, started: Sequence[Started]) -> Waiting:
     """Everything about everybody that waits."""
     found = Waiting()
     for request in board.strangers.values():
-        found.wait[request.id] = (reasons.no_group(request.group, board.groups),)
+        why = board.unusable.get(request.group) or reasons.no_group(request.group, board.groups)
+        found.wait[request.id] = (why,)
     for request in board.dependent.values():
         found.hold[request.id] = (reasons.depends(request),)
     for request in board.early.values():
@@ -171,8 +172,8 @@ class _Lane:
         if key not in self._holders:
             holding: list[Running | Request] = [*self.board.running.values()]
             holding += [each.request for each in self.started]
-            mine = (each for each in holding if (each.user if over.scope == "user" else each.project) == over.owner)
-            self._holders[key] = [each.name for each in mine]
+            mine = [each for each in holding if (each.user if over.scope == "user" else each.project) == over.owner]
+            self._holders[key] = [each.name for each in sorted(mine, key=lambda each: each.id)]
         return self._holders[key]
 
     def _could_never(self, wish: Wish, request: Request) -> tuple[Reason, ...]:

@@ -23,7 +23,7 @@ def impossible(board: Board, request: Request) -> tuple[Reason, ...]:
     """Why no nodes of the group could hold `request` even when all were empty and alive."""
     wish, fleet = wish_of(request), board.fleet
     if request.group not in board.groups:
-        return (reasons.no_group(request.group, board.groups),)
+        return (board.unusable.get(request.group) or reasons.no_group(request.group, board.groups),)
     if not wish.need.sensible:
         return (reasons.odd_share(wish.need.gpu),)
     capable = fleet.capable(wish.need)

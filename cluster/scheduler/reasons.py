@@ -11,7 +11,7 @@ from cluster.scheduler.fleet import UNIT, Fleet, Floats, Ints, Need
 from cluster.scheduler.place import Wish
 from cluster.scheduler.quota import Over
 from cluster.scheduler.room import Room
-from cluster.scheduler.state import Request, Running
+from cluster.scheduler.state import Group, Request, Running
 from cluster.sentence import S, Sentence
 from cluster.units import human_size
 
@@ -203,6 +203,18 @@ def gives_back(victim: Running, head: Request) -> Reason:
 def no_group(group: str, known: Iterable[str]) -> Reason:
     message = Sentence(text=UNKNOWN_GROUP, params={"group": group})
     return Reason(code="impossible", message=message, candidates=sorted(known))
+
+
+def unusable(group: Group) -> Reason:
+    """It is in the database with a policy or selector that this version does not have."""
+    message = S(
+        "Nothing starts in resource group {group}: its policy {policy} or its selector {selector} is not known. "
+        "An admin can set another.",
+        group=group.name,
+        policy=group.policy,
+        selector=group.selector,
+    )
+    return Reason(code="impossible", message=message)
 
 
 def odd_share(gpu: float) -> Reason:
