@@ -1,13 +1,15 @@
 """The one client of the cluster's API, over HTTP or in process (the transport of `http` decides)."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cluster import errors
+from cluster import errors, transfer
 from cluster.models import (
     AuditEntry,
     ClusterStatus,
@@ -15,6 +17,7 @@ from cluster.models import (
     EstimateStart,
     Event,
     Explanation,
+    FilePage,
     Folder,
     Image,
     JournalCheck,
@@ -31,6 +34,7 @@ from cluster.models import (
     Project,
     QuotaUse,
     ResourceGroup,
+    ScalingDecision,
     Session,
     StartEstimate,
     StoredModel,
@@ -145,6 +149,30 @@ class Client:
         """By name, or by what it was installed from (`org/name`)."""
         return await self._get(f"/v1/models/{'/'.join(map(_part, ref.split('/')))}", StoredModel)
 
+    async def files(self, folder: str, path: str = "", **query: Query) -> FilePage:
+        """What is in a directory of a folder (`name`, or `project/name`); `sort_by`, `order`, `offset`, `limit`."""
+        name, which = transfer.parted(folder)
+        return await self._get(f"/v1/folders/{_part(name)}/files", FilePage, path=path or None, **which, **query)
+
+    async def upload(self, folder: str, source: Path, path: str | None = None) -> int:
+        """Put a file into a folder, at `path` there; goes on when the connection breaks. Returns its bytes."""
+        return await transfer.upload(self._sent, folder, source, path or source.name)
+
+    async def download(self, folder: str, path: str, target: Path) -> int:
+        """Fetch a file of a folder to `target`; goes on when the connection breaks. Returns its bytes."""
+        name, which = transfer.parted(folder)
+        url = f"/v1/folders/{_part(name)}/files/{quote(path)}"
+
+        @asynccontextmanager
+        async def stream(headers: dict[str, str]) -> AsyncIterator[httpx.Response]:
+            async with self._http.stream("GET", url, params=which, headers=headers) as reply:
+                if not reply.is_success:
+                    await reply.aread()
+                    raise _problem(reply)
+                yield reply
+
+        return await transfer.download(stream, target)
+
     async def quotas(self, **query: Query) -> Page[QuotaUse]:
         """`user`, `project`; without either, those of the asking person and of their projects."""
         return await self._get("/v1/quotas", Page[QuotaUse], **query)
@@ -177,6 +205,10 @@ class Client:
     async def endpoint(self, name: str) -> Endpoint:
         """With its replicas, why they wait, and the autoscaler's last decisions."""
         return await self._get(f"/v1/endpoints/{_part(name)}", Endpoint)
+
+    async def decisions(self, endpoint: str, limit: int = 50) -> Page[ScalingDecision]:
+        """The autoscaler's about an endpoint, newest first, with all that each followed from."""
+        return await self._get(f"/v1/endpoints/{_part(endpoint)}/decisions", Page[ScalingDecision], limit=limit)
 
     async def audit(self, **query: Query) -> Page[AuditEntry]:
         """Newest first. `user`, `action`, `result`, `since`, `before` (an audit id), `limit` (50)."""
@@ -220,6 +252,18 @@ class Client:
     async def _get(self, path: str, shape: type[M], **query: Query) -> M:
         reply = await self.send("GET", path, None, **query)
         return _read(reply, shape)
+
+    async def _sent(
+        self, method: str, path: str, headers: dict[str, str], content: AsyncIterator[bytes] | None
+    ) -> httpx.Response:
+        """A request with headers and a body of its own."""
+        try:
+            reply = await self._http.request(method, path, headers=headers, content=content)
+        except httpx.TransportError as e:
+            raise errors.unreachable(str(self._http.base_url), str(e) or type(e).__name__) from e
+        if not reply.is_success:
+            raise _problem(reply)
+        return reply
 
     async def send(self, method: str, path: str, body: BaseModel | None, **query: Query) -> httpx.Response:
         """One request; a problem document becomes the error it names."""

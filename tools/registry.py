@@ -9,6 +9,7 @@ from tools.base import Context, Result, Tool
 from tools.catalogue import catalogue
 from tools.cluster import GetAuditLog, GetClusterStatus, ListEvents, ListImages, ListResourceGroups, UndoTool
 from tools.endpoints import DeleteEndpointTool, DeployModelTool, GetEndpoint, ListEndpoints, ScaleEndpointTool
+from tools.files import CloneFolderTool, ListFiles, SetFolderQuotaTool, ShareFolderTool, UnshareFolderTool
 from tools.folders import CreateFolderTool, DeleteFolderTool, ListFolders, RestoreFolderTool
 from tools.images import RegisterImageTool
 from tools.membership import (
@@ -18,6 +19,7 @@ from tools.membership import (
     DeactivateUserTool,
     RemoveProjectMemberTool,
 )
+from tools.models import GetModel, InstallModelTool, ListModels
 from tools.nodes import CordonNodeTool, DrainNodeTool, GetNode, ListNodes, UncordonNodeTool
 from tools.outcome import unfit
 from tools.people import ListProjects, ListUsers
@@ -80,10 +82,12 @@ def default_registry() -> Registry:
             GetClusterStatus(), ListEvents(), GetAuditLog(), UndoTool(),
             ListResourceGroups(), SetSchedulingPolicyTool(),
             ListFolders(), CreateFolderTool(), DeleteFolderTool(), RestoreFolderTool(),
+            ShareFolderTool(), UnshareFolderTool(), CloneFolderTool(), SetFolderQuotaTool(), ListFiles(),
             ListImages(), RegisterImageTool(),
             ListProjects(), CreateProjectTool(), ListUsers(), CreateUserTool(), DeactivateUserTool(),
             AddProjectMemberTool(), RemoveProjectMemberTool(), GetQuota(), SetQuotaTool(),
             ListPipelines(), RunPipelineTool(), GetPipelineRun(), CancelPipelineRunTool(), ResumePipelineRunTool(),
+            ListModels(), GetModel(), InstallModelTool(),
             DeployModelTool(), ListEndpoints(), GetEndpoint(), ScaleEndpointTool(), DeleteEndpointTool(),
         ]
     )  # fmt: skip
