@@ -5,7 +5,7 @@ what starts where; the rest is the keeper's (`cluster.serving`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -25,11 +25,14 @@ from cluster.models import (
 )
 from cluster.operations.sessions import project_of
 from cluster.sentence import Param, S, Sentence
-from cluster.serving import steps
+from cluster.serving import steps, store
 from cluster.serving.endpoints import Known, move, read
 from cluster.serving.steps import Took
 from cluster.transaction import Done, Refused, Transaction, nearest
 from cluster.units import human_duration
+
+INTERCHANGEABLE = frozenset({"vllm", "transformers"})
+"""Runtimes that serve the same models."""
 
 
 async def deploy(tx: Transaction, op: DeployModel) -> Done:
@@ -289,15 +292,9 @@ def _slug(model: str) -> str:
 
 async def _model(tx: Transaction, name: str) -> ModelRow:
     """One that is ready, among those that the asking person may see."""
-    rows: Sequence[ModelRow] = (await tx.db.scalars(select(ModelRow))).all()
-    seen = [r for r in rows if r.project is None or access.sees(tx.user, r.owner, r.project)]
-    row = next((r for r in seen if r.name == name), None)
-    if row is None:
-        raise NotFound(
-            S("There is no model {name}; install it first.", name=name), nearest(name, [r.name for r in seen])
-        )
-    if row.state != "ready":
-        message = S("Model {name} is not ready: it is {state}.", name=name, state=row.state)
+    row = await store.found(tx.db, tx.user, name)
+    if row.state != store.READY:
+        message = S("Model {name} is not ready: it is {state}.", name=row.name, state=row.state)
         raise Refused(Reason(code="conflict", message=message))
     return row
 
@@ -305,12 +302,20 @@ async def _model(tx: Transaction, name: str) -> ModelRow:
 def _launch(tx: Transaction, row: ModelRow, op: DeployModel) -> Launch:
     """What a replica runs: as the model's recipe says, with what is asked for in its place."""
     recipe = Recipe.model_validate(row.recipe)
-    if op.runtime is not None and op.runtime != recipe.runtime:
-        words: dict[str, Param] = {"name": row.name, "runtime": recipe.runtime, "asked": op.runtime}
-        message = S("Model {name} is served with {runtime}, not with {asked}; leave the runtime out.", **words)
-        raise Refused(Reason(code="conflict", message=message, candidates=[recipe.runtime]))
     changed = {key: value for key in ("gpu", "gpu_model") if (value := getattr(op, key)) is not None}
+    if op.runtime is not None and op.runtime != recipe.runtime:
+        changed |= _served_by(tx, row, recipe, op.runtime)
     if recipe.source is not None:
-        place = str(tx.core.data_dir / "models" / row.name)
+        place = str(store.Places(tx.core.data_dir).model(row.name))
         changed["env"] = {"MODEL_PATH": place, **recipe.launch.env}
     return recipe.launch.model_copy(update=changed)
+
+
+def _served_by(tx: Transaction, row: ModelRow, recipe: Recipe, runtime: str) -> dict[str, Any]:
+    """Of another runtime what differs, where both serve the same models; refused where they do not."""
+    if not {recipe.runtime, runtime} <= INTERCHANGEABLE:
+        words: dict[str, Param] = {"name": row.name, "runtime": recipe.runtime, "asked": runtime}
+        message = S("Model {name} is served with {runtime}, not with {asked}; leave the runtime out.", **words)
+        raise Refused(Reason(code="conflict", message=message, candidates=[recipe.runtime]))
+    other = store.Places(tx.core.data_dir).book().launch(runtime)
+    return {"command": other.command, "image": other.image, "health": other.health, "ready_within": other.ready_within}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from sqlalchemy import select
@@ -62,8 +62,16 @@ class Play:
         self.health = HandHealth()
         lab.core.serving.health = self.health
 
-    async def model(self, name: str, project: str | None = None, state: str = "ready", **launch: Any) -> None:
-        recipe = Recipe(name=name, runtime="command", launch=Launch(command="serve", **launch))
+    async def model(
+        self,
+        name: str,
+        project: str | None = None,
+        state: str = "ready",
+        runtime: Literal["vllm", "command"] = "command",
+        source: str | None = None,
+        **launch: Any,
+    ) -> None:
+        recipe = Recipe(name=name, runtime=runtime, source=source, launch=Launch(command="serve", **launch))
         async with self.lab.core.db.write() as db:
             db.add(
                 ModelRow(
@@ -373,3 +381,12 @@ async def test_models_of_others_or_not_ready_cannot_be_deployed(play: Play) -> N
         "Model coming is not ready: it is installing."
     )
     assert (await play.lab.ann.execute(DeployModel(model="small", runtime="vllm"))).refused[0].candidates == ["command"]
+
+
+async def test_vllm_and_transformers_serve_the_same_models(play: Play) -> None:
+    await play.model("chatty", runtime="vllm", source="org/chatty", env={"LOUD": "1"})
+    done(await play.lab.ann.execute(DeployModel(model="chatty", runtime="transformers")))
+    session = (await play.lab.ann.sessions()).items[0]
+    assert (session.command or "").startswith("exec transformers serve")
+    assert session.env["LOUD"] == "1"
+    assert session.env["MODEL_PATH"] == str(play.lab.core.data_dir / "models" / "chatty")
