@@ -54,6 +54,7 @@ from cluster.scheduler import Plan
 from cluster.sentence import S
 from cluster.serving.install import Installs
 from cluster.serving.keeper import Serving
+from cluster.serving.scaling import Autoscaler
 from cluster.serving.store import Models
 from cluster.standing import Standings
 from cluster.storage.clones import Clones
@@ -120,11 +121,13 @@ class Core:
         self.models = Models(self)
         self.installs = Installs(self)
         self.serving = Serving(self)
+        self.autoscaler = Autoscaler(self)
         self.keepers: list[Keeper] = [
             self.refusals,
             self.clones,
             self.uploads,
             self.installs,
+            self.autoscaler,
             self.serving.keeper,
             self.runs,
         ]

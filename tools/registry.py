@@ -5,6 +5,7 @@ from functools import cache
 from inspect import getdoc
 from typing import Any
 
+from tools.autoscaling import SetAutoscalingTool
 from tools.base import Context, Result, Tool
 from tools.catalogue import catalogue
 from tools.cluster import GetAuditLog, GetClusterStatus, ListEvents, ListImages, ListResourceGroups, UndoTool
@@ -88,6 +89,7 @@ def default_registry() -> Registry:
             AddProjectMemberTool(), RemoveProjectMemberTool(), GetQuota(), SetQuotaTool(),
             ListPipelines(), RunPipelineTool(), GetPipelineRun(), CancelPipelineRunTool(), ResumePipelineRunTool(),
             ListModels(), GetModel(), InstallModelTool(),
-            DeployModelTool(), ListEndpoints(), GetEndpoint(), ScaleEndpointTool(), DeleteEndpointTool(),
+            DeployModelTool(), ListEndpoints(), GetEndpoint(), ScaleEndpointTool(), SetAutoscalingTool(),
+            DeleteEndpointTool(),
         ]
     )  # fmt: skip

@@ -21,6 +21,7 @@ __all__ = [
     "ReplicaPhase",
     "ScaleEndpoint",
     "ScalingDecision",
+    "SetAutoscaling",
     "Traffic",
 ]
 
@@ -174,6 +175,11 @@ class ScaleEndpoint(Model):
     op: Literal["scale_endpoint"] = "scale_endpoint"
     endpoint: str
     replicas: int = Field(ge=0, le=MOST_REPLICAS)
+
+
+class SetAutoscaling(Autoscaling):
+    op: Literal["set_autoscaling"] = "set_autoscaling"
+    endpoint: str
 
 
 class DeleteEndpoint(Model):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cluster.models.base import Model, Reason, Resources
-from cluster.models.endpoints import DeleteEndpoint, DeployModel, ScaleEndpoint
+from cluster.models.endpoints import DeleteEndpoint, DeployModel, ScaleEndpoint, SetAutoscaling
 from cluster.models.nodes import CordonNode, DrainNode, SetSchedulingPolicy, UncordonNode
 from cluster.models.people import (
     AddProjectMember,
@@ -67,6 +67,7 @@ Operation = Annotated[
     | InstallModel
     | DeployModel
     | ScaleEndpoint
+    | SetAutoscaling
     | DeleteEndpoint
     | CreateProject
     | CreateUser

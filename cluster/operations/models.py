@@ -62,7 +62,7 @@ async def install(tx: Transaction, op: InstallModel) -> Done:
     await tx.db.flush()
     tx.core.installs.look_again()
     said = S("{user} installs model {name} from {source}.", user=tx.user.name, name=plan.name, source=plan.source)
-    tx.event("model_installed", plan.name, said)
+    tx.event("model_installed", plan.name, said, owner=row.owner, project=row.project)
     return Done(
         effects=[Effect(kind="creates", target=plan.name, message=message) for message in _told(plan, project)],
         targets=[plan.name],
@@ -89,7 +89,8 @@ async def uninstall(tx: Transaction, name: str, created: str) -> Done:
     tx.on_disk(lambda _: _move(places.model(name), places.removed(away)),
                lambda _: _move(places.removed(away), places.model(name)))  # fmt: skip
     tx.core.installs.look_again()
-    tx.event("model_removed", name, S("{user} removed model {name}.", user=tx.user.name, name=name))
+    said = S("{user} removed model {name}.", user=tx.user.name, name=name)
+    tx.event("model_removed", name, said, owner=row.owner, project=row.project)
     message = S("Model {name} is removed from the store ({size}).", name=name, size=human_size(row.size))
     return Done(effects=[Effect(kind="removes", target=name, message=message)], targets=[name])
 

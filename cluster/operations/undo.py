@@ -37,6 +37,7 @@ from cluster.operations import (
     people,
     pipelines,
     quotas,
+    scaling,
     sessions,
     sharing,
     tokens,
@@ -118,6 +119,8 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
             return await sessions.requeue(tx, inverse["sessions"])
         case "_set_node":
             return await nodes.set_status(tx, inverse["node"], inverse["made"], inverse["status"], inverse["reason"])
+        case "_set_autoscaling":
+            return await scaling.put_back(tx, inverse)
         case "_uninstall_model":
             return await models.uninstall(tx, inverse["model"], inverse["created"])
         case "scale_endpoint":

@@ -125,7 +125,7 @@ def _card(directory: Path) -> Card:
         parsed = ModelCard(text, ignore_metadata_errors=True)
     except Exception:  # whatever a stranger's front matter does to YAML and the library: the text is there
         return Card(text=text[:MOST_TEXT])
-    said = parsed.data.to_dict()
+    said = parsed.data.to_dict()  # type: ignore[no-untyped-call]
     return Card(
         license=_word(said.get("license_name") or said.get("license")),
         base_model=_word(said.get("base_model")),
@@ -178,7 +178,7 @@ def _in_header(path: Path) -> int | None:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length) if length <= MOST_HEADER else b""
         header = json.loads(text) if len(text) == length else None
-        tensors = [tensor for name, tensor in header.items() if name != "__metadata__"]
+        tensors = [tensor for name, tensor in dict(header or "none").items() if name != "__metadata__"]
         return sum(int(prod(tensor["shape"])) for tensor in tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

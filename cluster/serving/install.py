@@ -270,7 +270,7 @@ class Installs:
         def ready(tx: Transaction, now: ModelRow) -> None:
             now.state, now.state_since, now.reasons = READY, tx.now, []
             now.recipe, now.card, now.size = recipe.model_dump(mode="json"), card.model_dump(mode="json"), found.size
-            tx.event("model_ready", now.name, S("Model {name} is installed.", name=now.name))
+            _ready(tx, now)
 
         return await self._written(row, ready)
 
@@ -282,7 +282,7 @@ class Installs:
             now.state, now.state_since = FAILED, tx.now
             now.reasons = [Reason.model_validate({"code": code, "message": why}).model_dump(mode="json")]
             said = S("Model {name} could not be installed: {why}", name=now.name, why=str(why))
-            tx.event("model_failed", now.name, said, "error")
+            tx.event("model_failed", now.name, said, "error", owner=now.owner, project=now.project)
 
         return await self._written(row, failed)
 
@@ -360,7 +360,12 @@ def _arrives(row: ModelRow) -> datetime:
 
 def _simulated_ready(tx: Transaction, row: ModelRow) -> None:
     row.state, row.state_since, row.size = READY, tx.now, row.size or UNKNOWN
-    tx.event("model_ready", row.name, S("Model {name} is installed.", name=row.name))
+    _ready(tx, row)
+
+
+def _ready(tx: Transaction, row: ModelRow) -> None:
+    said = S("Model {name} is installed.", name=row.name)
+    tx.event("model_ready", row.name, said, owner=row.owner, project=row.project)
 
 
 # ── the disk; in threads ─────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from cluster import access
 from cluster.db.tables import DecisionRow
@@ -57,11 +57,7 @@ class Endpoints:
 
     async def one(self, user: User, name: str) -> Endpoint:
         """With why its waiting replicas wait, and the autoscaler's last decisions. Raises `NotFound`."""
-        seen = await self._seen(user)
-        at = next((at for at in seen if at.known.row.name == name), None)
-        if at is None:
-            known = [at.known.row.name for at in seen]
-            raise NotFound(S("There is no endpoint {name}.", name=name), nearest(name, known))
+        at = await self._one(user, name)
         shown = self._shown(at)
         shown.decisions = await self.decisions(at.known.row.id, DECISIONS)
         for replica in shown.replicas:
@@ -70,6 +66,14 @@ class Endpoints:
 
     async def names(self, user: User) -> list[str]:
         return sorted(at.known.row.name for at in await self._seen(user))
+
+    async def decisions_of(self, user: User, name: str, limit: int) -> Page[ScalingDecision]:
+        """The autoscaler's about this one, newest first. Raises `NotFound`."""
+        ident = (await self._one(user, name)).known.row.id
+        mine = select(func.count()).select_from(DecisionRow).where(DecisionRow.endpoint == ident)
+        async with self._core.db.read() as db:
+            total = await db.scalar(mine) or 0
+        return Page(items=await self.decisions(ident, limit), total=total)
 
     async def decisions(self, endpoint: int, limit: int) -> list[ScalingDecision]:
         """The autoscaler's, newest first."""
@@ -82,6 +86,14 @@ class Endpoints:
             )
             for row in rows
         ]
+
+    async def _one(self, user: User, name: str) -> Picture:
+        seen = await self._seen(user)
+        at = next((at for at in seen if at.known.row.name == name), None)
+        if at is None:
+            known = [at.known.row.name for at in seen]
+            raise NotFound(S("There is no endpoint {name}.", name=name), nearest(name, known))
+        return at
 
     async def _seen(self, user: User) -> list[Picture]:
         there = [at for at in await self._core.serving.look() if at.known.row.state != EndpointState.DELETED]

@@ -113,7 +113,7 @@ def shipped() -> Book:
 def book(own: Iterable[Path]) -> Book:
     """Those that ship, and an admin's `own` files over them. Raises `Invalid` with all mistakes of a file."""
     files = [(path, _read(path)) for path in [*sorted(SHIPPED.glob("*.yaml")), *own]]
-    runtimes = {name: spec.launch for _, file in files for name, spec in file.runtimes.items()}
+    runtimes: dict[str, LaunchSpec] = {name: spec.launch for _, file in files for name, spec in file.runtimes.items()}
     empty = Book(runtimes, {})
     models = {spec.name: _recipe(empty, spec, path) for path, file in files for spec in file.models}
     return Book(runtimes, models)

@@ -7,11 +7,11 @@ from fastapi import APIRouter, Query
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from cluster.api.asking import Asking, TheCore, person
+from cluster.api.asking import Asking, Limit, TheCore, person
 from cluster.api.problems import problem
 from cluster.core import Core
 from cluster.errors import Unavailable
-from cluster.models import Endpoint, Page
+from cluster.models import Endpoint, Page, ScalingDecision
 from cluster.sentence import S
 from cluster.serving.proxy import RETRY_AFTER, Busy
 from cluster.serving.reads import EndpointQuery
@@ -29,6 +29,12 @@ async def endpoints(core: TheCore, user: Asking, query: Annotated[EndpointQuery,
 @router.get("/v1/endpoints/{ref}")
 async def endpoint(core: TheCore, user: Asking, ref: str) -> Endpoint:
     return await core.serving.endpoints.one(user, ref)
+
+
+@router.get("/v1/endpoints/{ref}/decisions")
+async def decisions(core: TheCore, user: Asking, ref: str, limit: Limit = 50) -> Page[ScalingDecision]:
+    """The autoscaler's, newest first, with all that each followed from."""
+    return await core.serving.endpoints.decisions_of(user, ref, limit)
 
 
 async def serve(scope: Scope, receive: Receive, send: Send) -> None:
