@@ -33,7 +33,7 @@ MOST_STEPS = 500
 MOST_TEXT = 256 * 1024
 """Characters of a definition."""
 
-Scalar = bool | int | float | str
+Scalar = bool | int | Annotated[float, Field(allow_inf_nan=False)] | str
 
 
 def _templated(value: Any, read: Any, kind: str) -> Any:

@@ -14,7 +14,7 @@ from cluster.live import LiveSession
 from cluster.models import Reason, StepState
 from cluster.operations import pipelines
 from cluster.pipelines import steps
-from cluster.pipelines.moves import Begin, Finish, Move, Settle, Work, next_look, next_moves
+from cluster.pipelines.moves import Begin, Finish, Move, Settle, Step, Work, next_look, next_moves
 from cluster.pipelines.steps import Run
 from cluster.sentence import S
 from cluster.transaction import Refused, Transaction
@@ -38,7 +38,8 @@ class RunKeeper:
 
     def __init__(self, core: "Core") -> None:
         self._core = core
-        self._runs: list[Run] = []
+        self._runs: list[tuple[Run, list[Step]]] = []
+        """Those that have not ended, with their steps as they are judged."""
         self._stale = True
         self._asked: dict[str, datetime] = {}
         self._known: object = None
@@ -56,7 +57,7 @@ class RunKeeper:
 
     def due(self) -> datetime | None:
         now = self._core.clock.now()
-        times = [t for run in self._runs for t in next_look(run.state, run.row.state_since, run.steps())]
+        times = [t for run, parts in self._runs for t in next_look(run.state, run.row.state_since, parts)]
         return min((t for t in times if t > now), default=None)
 
     async def step(self) -> bool:
@@ -79,7 +80,8 @@ class RunKeeper:
         by_run: dict[str, list[StepRow]] = {}
         for part in parts:
             by_run.setdefault(part.run, []).append(part)
-        self._runs = [Run.of(row, by_run.get(row.id, [])) for row in rows]
+        runs = [Run.of(row, by_run.get(row.id, [])) for row in rows]
+        self._runs = [(run, run.steps()) for run in runs]
         self._asked = {ident: at for ident, at in self._asked.items() if ident in self._core.ledger.waiting}
 
     async def _judged(self) -> list[tuple[Run, list[Move]]]:
@@ -90,13 +92,13 @@ class RunKeeper:
             now = self._core.clock.now()
             sessions = await self._sessions(now)
             judged = [
-                (run, next_moves(run.state, run.row.state_since, run.steps(), sessions, now)) for run in self._runs
+                (run, next_moves(run.state, run.row.state_since, parts, sessions, now)) for run, parts in self._runs
             ]
         return [(run, moves) for run, moves in judged if moves]
 
     async def _sessions(self, now: datetime) -> dict[str, Work]:
         """Of all running steps, by id."""
-        running = [row for run in self._runs for row in run.rows.values() if row.state == StepState.RUNNING]
+        running = [row for run, _ in self._runs for row in run.rows.values() if row.state == StepState.RUNNING]
         live = self._core.ledger.sessions
         wanted = [row.session for row in running if row.session and row.session not in live]
         found = {ident: steps.work(live[ident]) for row in running if (ident := row.session or "") in live}

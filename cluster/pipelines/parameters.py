@@ -28,9 +28,11 @@ def chosen(spec: PipelineSpec, given: Mapping[str, Scalar]) -> tuple[dict[str, S
 
 def misfit(name: str, parameter: Parameter, value: Scalar) -> Sentence | None:
     """Why `value` can't be this parameter's; None when it can."""
-    shown = text_of(value)[:40]
     try:
+        shown = text_of(value)[:40]
         read = typed(parameter, value)
+    except OverflowError:
+        return S("{name} is too large a number.", name=name)
     except ValueError:
         return S("{name} is of type {type}; {value} is none.", name=name, type=parameter.type, value=shown)
     if len(text_of(read)) > MOST or "\0" in text_of(read):

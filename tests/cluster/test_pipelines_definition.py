@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+import yaml
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.models import PipelineSpec, StartSession
@@ -84,6 +85,7 @@ def test_parameters_fill_amounts_and_environment_as_text_and_reach_a_command_by_
         ({"data": "x", "epochs": "2.5"}, ["epochs is of type integer; 2.5 is none."]),
         ({"data": "x", "lr": "nan"}, ["lr is of type number; nan is none."]),
         ({"data": "x", "wide": "maybe"}, ["wide is of type boolean; maybe is none."]),
+        ({"data": "x", "epochs": 10**400}, ["epochs is too large a number."]),
         ({"data": "x\0"}, ["data is longer than 8000 characters, or holds a zero byte."]),
         ({"data": "x", "epochs": "5", "wide": "True"}, []),
     ],
@@ -191,6 +193,27 @@ def test_a_text_that_refers_to_itself_without_end_is_refused_soon() -> None:
     for before, after in zip("abcdefgh", "bcdefghi", strict=True):
         bomb += f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
     assert mistakes(bomb) == ["This is not YAML: it has more than 200000 values"]
+
+
+KEYS = st.sampled_from(
+    ["name", "steps", "tasks", "parameters", "env", "after", "command", "cpu", "memory", "when", "mounts", "environment", "envs", "resources", "dependencies", "retry", "skip", "cluster_size", "type"]
+)
+WORDS = st.sampled_from(["a", "b", "{{ parameters.a }}", "{{ parameters.", "1g", "-1", "multi-node", "x:y", "", "a b"])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 10**30) | st.floats() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | WORDS | st.integers(0, 3), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES | st.lists(st.dictionaries(KEYS, VALUES, max_size=5), max_size=3), max_size=6))
+@settings(max_examples=300, deadline=None)
+def test_whatever_stands_in_a_text_it_is_a_pipeline_or_has_mistakes(data: dict[str, object]) -> None:
+    try:
+        spec = read(yaml.safe_dump(data, sort_keys=False)).spec
+    except PipelineMistakes:
+        return
+    assert PipelineSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 # ── templates ────────────────────────────────────────────────────────────────────────────────────
