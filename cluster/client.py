@@ -249,7 +249,7 @@ class Client:
         reply = await self.send("POST", "/v1/operations", request)
         return _read(reply, Outcome)
 
-    async def _get(self, path: str, shape: type[M], **query: Query) -> M:
+    async def _get(self, path: str, shape: type[M], /, **query: Query) -> M:
         reply = await self.send("GET", path, None, **query)
         return _read(reply, shape)
 
@@ -265,7 +265,7 @@ class Client:
             raise _problem(reply)
         return reply
 
-    async def send(self, method: str, path: str, body: BaseModel | None, **query: Query) -> httpx.Response:
+    async def send(self, method: str, path: str, body: BaseModel | None, /, **query: Query) -> httpx.Response:
         """One request; a problem document becomes the error it names."""
         params = {k: v for k, v in query.items() if v is not None}
         content = body.model_dump_json() if body else None

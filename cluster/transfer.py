@@ -77,22 +77,25 @@ async def download(stream: Stream, target: Path) -> int:
     """Fetch a file to `target`, which appears when it is complete; returns its bytes. It is gathered beside it, in
     `.part`; what an earlier call has left there is thrown away, since nobody knows which version of the file it was."""
     part, tag, tries = target.with_name(f"{target.name}.part"), "", 0
-    part.unlink(missing_ok=True)
+    await asyncio.to_thread(part.unlink, missing_ok=True)
     while True:
-        have = part.stat().st_size if part.exists() else 0
+        have = _size(part)
         try:
             async with stream({"Range": f"bytes={have}-", "If-Range": tag} if have else {}) as reply:
                 tag = reply.headers["ETag"]
                 await _to(part, reply)
             break
         except (httpx.TransportError, errors.Unavailable):
-            moved = part.exists() and part.stat().st_size != have
-            tries = 0 if moved else tries + 1
+            tries = tries + 1 if _size(part) == have else 0
             if tries > TRIES:
                 raise
             await asyncio.sleep(_pause(tries))
     await asyncio.to_thread(_settle, part, target)
-    return target.stat().st_size
+    return _size(target)
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 async def _to(part: Path, reply: httpx.Response) -> None:

@@ -100,9 +100,15 @@ class Clones:
             return None
         return min(_ready_at(row) for row in self._rows.values())
 
+    @property
+    def copies(self) -> list[Copy]:
+        """Those under way."""
+        return [*self._copies.values()]
+
     async def rest(self) -> None:
         """Return when every copy under way is over; their end is written down by the next step."""
-        await asyncio.wait([copy.task for copy in self._copies.values()]) if self._copies else None
+        if self._copies:
+            await asyncio.wait([copy.task for copy in self._copies.values()])
 
     async def close(self) -> None:
         for ident in [*self._copies]:
