@@ -1,12 +1,17 @@
 """Stories of endpoints: deployed, scaled, moved to another model, deleted, and what happens to their replicas."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+import httpx
 import pytest
 from sqlalchemy import select
 
+from cluster.api.app import create_app
+from cluster.client import Client
+from cluster.core import Core
+from cluster.db.engine import Where
 from cluster.db.tables import ModelRow, ReplicaRow
 from cluster.errors import NotFound
 from cluster.live import LiveSession
@@ -100,6 +105,19 @@ class Play:
                 return
         raise AssertionError("it does not settle")
 
+    async def anew(self, where: Where) -> None:
+        """Another server on the same database; agents and clients go to it."""
+        old = self.lab.core
+        await old.close()
+        core = await Core.open(where, clock=self.lab.clock, data_dir=old.data_dir, name="lab")
+        core.serving.health = self.health
+        await self.lab.ann.close()
+        transport = httpx.ASGITransport(create_app(core))
+        self.lab.ann = Client.connect("http://lab", await core.token_for("ann"), transport)
+        self.lab.core = core
+        for agent in self.lab.agents:
+            agent.core = core
+
     async def later(self, seconds: float) -> None:
         self.lab.clock.advance(timedelta(seconds=seconds))
         await self.settle()
@@ -112,12 +130,14 @@ class Play:
 
 
 @pytest.fixture
-async def play(lab: Lab) -> Play:
-    play = Play(lab)
+async def play(lab: Lab) -> AsyncIterator[Play]:
+    play, first = Play(lab), lab.core
     await lab.node("n1", cpu=8)
     for name in ("small", "large"):
         await play.model(name)
-    return play
+    yield play
+    if lab.core is not first:
+        await lab.core.close()
 
 
 def done(outcome: Outcome) -> Outcome:
@@ -339,6 +359,33 @@ async def test_a_deletion_ends_in_time_even_if_a_replica_does_not(play: Play) ->
     await play.lab.core.schedule_pass()
     with pytest.raises(NotFound):
         await play.endpoint()
+
+
+async def test_a_server_that_is_killed_after_every_single_step_gets_there_too(play: Play, where: Where) -> None:
+    """Nothing but rows is remembered: each pass is done by a server that has just been started."""
+    await deploy(play, replicas=2)
+    done(await play.lab.ann.execute(DeployModel(model="large", name="chat", replicas=3)))
+    most = 0
+    for _ in range(60):
+        await play.anew(where)
+        await play.lab.core.schedule_pass()
+        for agent in play.lab.agents:
+            await agent.obey()
+        most = max(most, len(play.lab.core.ledger.sessions))
+        at = await play.endpoint()
+        assert at.traffic.replicas >= 2 or at.replicas == [], at
+        if at.former is None and [r.revision for r in at.replicas] == [2, 2, 2]:
+            break
+    assert (at.model, at.health, at.traffic.replicas) == ("large", EndpointHealth.HEALTHY, 3)
+    assert most <= 5  # three that are wanted, one more in the update, and one that is just ending
+    done(await play.lab.ann.execute(DeleteEndpoint(endpoint="chat")))
+    for _ in range(20):
+        await play.anew(where)
+        await play.lab.core.schedule_pass()
+        for agent in play.lab.agents:
+            await agent.obey()
+    assert (await play.lab.ann.endpoints()).total == 0
+    assert play.lab.core.ledger.sessions == {}
 
 
 async def test_what_is_long_gone_is_forgotten(play: Play) -> None:
