@@ -9,16 +9,16 @@ from unittest.mock import patch
 from sqlalchemy import Engine, event, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cluster.db.engine import Database
+from cluster.db.engine import Database, Where
 from cluster.db.log import Statement
 from cluster.db.tables import Base, EventRow, SessionRow
 from cluster.models import SessionResult, SessionState
 from evals.benchmarks.report import Broken
 
 
-async def seed(folder: Path, rows: Iterable[Base]) -> None:
-    """A new database in `folder` with `rows`, in their order (parents first)."""
-    db = await Database.open(folder / "cluster.db")
+async def seed(folder: Path, rows: Iterable[Base], where: Where | None = None) -> None:
+    """A new database in `folder`, or `where` it is to be, with `rows`, in their order (parents first)."""
+    db = await Database.open(where or folder / "cluster.db")
     async with db.write() as session:
         for row in rows:
             session.add(row)
@@ -47,9 +47,9 @@ def counted_commits() -> Iterator[Counter[str]]:
         event.remove(Engine, "commit", count)
 
 
-async def verify(folder: Path, names: Iterable[str]) -> None:
-    """Open the database in `folder` anew; raises `Broken` unless each session is there and has ended well, once."""
-    db = await Database.open(folder / "cluster.db")
+async def verify(folder: Path, names: Iterable[str], where: Where | None = None) -> None:
+    """Open the database in `folder`, or `where` it is, anew; raises `Broken` unless each session has ended well, once."""
+    db = await Database.open(where or folder / "cluster.db")
     try:
         async with db.read() as session:
             rows_ = (await session.execute(select(SessionRow.name, SessionRow.state, SessionRow.result))).all()

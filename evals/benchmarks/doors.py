@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from cluster.clock import WallClock
 from cluster.core import Core
+from cluster.db.engine import Where
 from cluster.models import Beat, BeatReply, NodeInfo, OperationRequest, Outcome, StartSession
 from evals.benchmarks.nodes import Send
 from evals.benchmarks.report import ROOT, Wrong
@@ -56,9 +57,10 @@ class InProcess:
 
 
 @asynccontextmanager
-async def in_process(folder: Path) -> AsyncIterator[InProcess]:
+async def in_process(folder: Path, where: Where | None = None) -> AsyncIterator[InProcess]:
     """A durable core on the wall clock, with its passes going."""
-    core = await Core.open(folder / "cluster.db", clock=WallClock(), data_dir=folder, name="benchmark")
+    database = where or folder / "cluster.db"
+    core = await Core.open(database, clock=WallClock(), data_dir=folder, name="benchmark")
     passes = asyncio.create_task(core.run_forever())
     try:
         yield InProcess(core)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cluster.db.engine import Where
 from cluster.db.tables import Base, GroupRow, MemberRow, ProjectRow, QuotaRow, UserRow
 from cluster.models import NodeInfo, SessionType, StartSession
 from evals.benchmarks.database import counted_commits, seed, verify
@@ -176,13 +177,16 @@ def _request(draw: random.Random, name: str) -> StartSession:
 # ── driving it ───────────────────────────────────────────────────────────────────────────────────
 
 
-async def measure(size: Size, seed: int, over_http: bool) -> Measured:
-    """All sessions from the first submission to the last end, then the check of what the database holds."""
+async def measure(size: Size, seed: int, over_http: bool, where: Where | None = None) -> Measured:
+    """All sessions from the first submission to the last end, then the check of what the database holds.
+
+    `where`: another database than a file; only in process.
+    """
     work = requests(size.over_http if over_http else size.sessions, seed)
     with tempfile.TemporaryDirectory(prefix="durable-") as folder:
-        async with _door(Path(folder), over_http) as door:
+        async with _door(Path(folder), over_http, where) as door:
             found = await _drive(door, gpu_nodes(size.nodes, GROUP), work, size.clients)
-        await verify(Path(folder), found.acknowledged)
+        await verify(Path(folder), found.acknowledged, where)
     if wrong := found.seen.not_once():
         raise Broken(f"{len(wrong)} sessions did not run exactly once, {wrong[0]} among them.")
     return Measured(
@@ -197,9 +201,9 @@ async def measure(size: Size, seed: int, over_http: bool) -> Measured:
 
 
 @asynccontextmanager
-async def _door(folder: Path, over_http: bool) -> AsyncIterator[Door]:
-    await seed(folder, rows())
-    async with served(folder, users()) if over_http else in_process(folder) as door:
+async def _door(folder: Path, over_http: bool, where: Where | None) -> AsyncIterator[Door]:
+    await seed(folder, rows(), where)
+    async with served(folder, users()) if over_http else in_process(folder, where) as door:
         yield door
 
 
