@@ -180,7 +180,7 @@ class GetPipelineRun(ReadingTool[PipelineRunArguments]):
 
 
 def _how(ctx: Context, run: PipelineRun) -> Sentence:
-    words = {"run": run.id, "pipeline": run.pipeline, "count": len(run.steps)}
+    words: dict[str, str | int] = {"run": run.id, "pipeline": run.pipeline, "count": len(run.steps)}
     finished = sum(step.state is StepState.SUCCEEDED for step in run.steps)
     spent = span(ctx, ((run.ended or ctx.now) - run.created).total_seconds())
     match run.state:

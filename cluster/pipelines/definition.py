@@ -46,7 +46,8 @@ def read(text: str, *, simulated: bool = False, name: str | None = None, groups:
     `simulated`: a step needs no command, since none is really run. `name` goes before the one in the text; `groups`:
     the resource groups that there are.
     """
-    source, notes = _parsed(text), []
+    source = _parsed(text)
+    notes: list[Sentence] = []
     if isinstance(source.data, dict) and fasttrack.is_one(source.data):
         source, notes = fasttrack.translated(source, groups)
     reading = _Reading(source, simulated)

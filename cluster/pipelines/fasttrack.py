@@ -13,7 +13,7 @@ from cluster.sentence import S, Sentence
 
 PLAIN = ("", "custom task", "custom", "default", "batch")
 """Types of tasks that run a command."""
-NOTHING = (None, "", [], {}, 0, False, "0", "0g", "0b", "0m")
+NOTHING: tuple[Any, ...] = (None, "", [], {}, 0, False, "0", "0g", "0b", "0m")
 _TASK = {"name", "description", "type", "cluster_mode", "cluster_size", "command", "environment", "resources",
          "dependencies", "mounts", "skip", "continue_on_failure", "retry"}  # fmt: skip
 _TOP = {"version", "name", "description", "environment", "tasks"}

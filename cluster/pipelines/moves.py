@@ -104,8 +104,7 @@ def next_moves(
         return _cancelling(since, steps, sessions, now)
     if state is not RunState.RUNNING:
         return []
-    settled = [move for step in steps if (move := _settled(step, sessions))]
-    if settled:
+    if settled := [each for step in steps if (each := _settled(step, sessions))]:
         return [*settled]
     by_name = {step.name: step for step in steps}
     moves = [move for step in steps if step.state is State.WAITING and (move := _waits(step, by_name, now))]

@@ -196,7 +196,27 @@ def test_a_text_that_refers_to_itself_without_end_is_refused_soon() -> None:
 
 
 KEYS = st.sampled_from(
-    ["name", "steps", "tasks", "parameters", "env", "after", "command", "cpu", "memory", "when", "mounts", "environment", "envs", "resources", "dependencies", "retry", "skip", "cluster_size", "type"]
+    [
+        "name",
+        "steps",
+        "tasks",
+        "parameters",
+        "env",
+        "after",
+        "command",
+        "cpu",
+        "memory",
+        "when",
+        "mounts",
+        "environment",
+        "envs",
+        "resources",
+        "dependencies",
+        "retry",
+        "skip",
+        "cluster_size",
+        "type",
+    ]
 )
 WORDS = st.sampled_from(["a", "b", "{{ parameters.a }}", "{{ parameters.", "1g", "-1", "multi-node", "x:y", "", "a b"])
 VALUES = st.recursive(
