@@ -84,6 +84,11 @@ class Chat:
             if p.info["cwd"] == here and "counter.py" in (p.info["cmdline"] or [])
         ]
 
+    def has_printed(self, text: str) -> bool:
+        """The server has it of some session."""
+        logs = (self.home / "data/helmsman/cluster/logs").rglob("*.log")
+        return any(text in log.read_text(errors="replace") for log in logs)
+
     def job_process(self) -> psutil.Process:
         (one,) = (p for p in self.jobs() if Path(p.cmdline()[0]).name.startswith("python"))
         return one
@@ -188,6 +193,7 @@ def test_the_whole_story(chat: Chat, telling: Telling) -> None:
     chat.agrees(telling.yes)
     chat.until(note.exists)
     assert note.read_text() == "written by the session\n"
+    chat.until(lambda: chat.has_printed("ready"))  # it prints after it has written, and its agent sends now and then
     chat.says(*telling.log)
 
     line, waits = telling.too_much

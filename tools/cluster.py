@@ -159,7 +159,8 @@ class ListImages(ReadingTool[ListImagesArguments]):
     async def read(self, ctx: Context, args: ListImagesArguments) -> Result:
         everything = (await ctx.client.images()).items
         fitting = [i for i in everything if not args.query or args.query.casefold() in i.name.casefold()]
-        names, rows = [i.name for i in fitting], [[i.name, i.registry or "–"] for i in fitting[:SHOWN]]
+        names = [i.name for i in fitting]
+        rows: list[list[Cell | str]] = [[i.name, i.registry or "–"] for i in fitting[:SHOWN]]
         count = len(names)
         answer = ctx.say(
             plural(count, S("1 image."), S("{count} images.", count=count)) if count else S("No image fits that.")
@@ -189,7 +190,7 @@ class ListEvents(ReadingTool[ListEventsArguments]):
 
     async def read(self, ctx: Context, args: ListEventsArguments) -> Result:
         start, most = since(ctx, args.since), min(args.limit or SHOWN, 100)
-        asked = {"target": args.target, "severity": args.severity, "since": start and start.isoformat()}
+        asked = {"target": args.target, "severity": args.severity, "since": _iso(start)}
         page = await ctx.client.events(after=-1, limit=most, **asked)
         events, count = [*reversed(page.items)], page.total
         shown = events[:most]
@@ -218,6 +219,10 @@ def _event_row(ctx: Context, e: Event) -> list[Cell | str]:
         ctx.say(SEVERITIES[e.severity]),
         e.target or "–",
     ]
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.isoformat()
 
 
 def since(ctx: Context, said: str | None) -> datetime | None:
@@ -251,7 +256,7 @@ class GetAuditLog(ReadingTool[GetAuditLogArguments]):
 
     async def read(self, ctx: Context, args: GetAuditLogArguments) -> Result:
         start, most = since(ctx, args.since), min(args.limit or SHOWN, 100)
-        page = await ctx.client.audit(user=args.user, action=args.action, since=start and start.isoformat(), limit=most)
+        page = await ctx.client.audit(user=args.user, action=args.action, since=_iso(start), limit=most)
         entries, total = page.items, page.total
         shown = entries[:most]
         answer = ctx.say(

@@ -91,7 +91,7 @@ class Journal:
         upto = found[-1].seq if len(found) == most else max(newest, after)
         return [_event(row) for row in found], upto
 
-    def _of_events(self, user: User, query: EventFilter) -> Select[tuple[EventRow]]:
+    def _of_events(self, user: User, query: EventFilter) -> Select[EventRow]:
         rows = select(EventRow)
         if not access.is_admin(user):
             rows = rows.where(_seen(user))

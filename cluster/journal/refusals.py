@@ -120,7 +120,7 @@ class Refusals:
 def aimed_at(operation: Operation) -> list[str]:
     """What the operation was to be done on, in the words of who asked: it may not exist."""
     fields = AIMS[:1] if operation.op == "start_session" else AIMS
-    named = next((value for name in fields if (value := getattr(operation, name, None))), [])
+    named: Any = next((value for name in fields if (value := getattr(operation, name, None))), [])
     names = named if isinstance(named, list) else [named]
     return [str(name)[:LONGEST_NAME] for name in names[:MOST_NAMES]]
 

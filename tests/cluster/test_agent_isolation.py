@@ -15,7 +15,7 @@ from tempfile import NamedTemporaryFile
 import pytest
 
 from cluster.agents import bubblewrap, choice, containers, processes
-from cluster.agents.byhand import MIB, end_all, ended, output, record, state, until, work
+from cluster.agents.byhand import MIB, end_all, ended, idle, output, record, state, until, work
 from cluster.agents.record import Record, Spec
 from cluster.agents.runner import Runner
 from cluster.agents.specify import Ways, specify
@@ -441,6 +441,7 @@ def test_an_engine_that_is_away_does_not_keep_work_alive(docker: Runner) -> None
     docker.stop(StopOrder(id=WorkId(session="s1", attempt=1), grace=0.2))
     assert ended(docker).exit_code == 128 + signal.SIGKILL
     assert processes.marked(str(record(docker).path)) == []
+    until(lambda: idle(docker))
 
 
 def test_the_environment_file_is_the_owners_only_and_holds_what_the_command_sees(docker: Runner) -> None:

@@ -293,7 +293,7 @@ class Town:
         boss = self.clients["boss"]
         nodes = [n.model_copy(update={"last_beat": None}) for n in (await boss.nodes()).items]
         audit = await boss.audit(limit=1000)
-        sessions = {ident: in_order(session) for ident, session in (await self.sessions()).items()}
+        sessions = await self.sessions()
         return sessions, nodes, audit, await boss.events(limit=1000), self.core.ledger.usage
 
     async def look(self) -> None:
@@ -351,12 +351,6 @@ class Town:
         rows = reversed((await self.clients["boss"].audit(result="done", limit=1000)).items)
         told = [(row.id, row.user, row.operation) for row in rows]
         assert told == [(a.outcome.audit_id, a.user, a.operation) for a in self.done]
-
-
-def in_order(session: Session) -> Session:
-    """Who holds a quota is named in the order in which the scheduler heard of them: another after a restart."""
-    reasons = [r.model_copy(update={"ahead": sorted(r.ahead)}) if r.code == "quota" else r for r in session.reasons]
-    return session.model_copy(update={"reasons": reasons})
 
 
 def told(outcome: Outcome) -> set[tuple[str, str]]:

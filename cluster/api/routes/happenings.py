@@ -15,7 +15,9 @@ from cluster.models import AuditEntry, Event, JournalCheck, Page, User
 from cluster.sentence import S
 
 router = APIRouter(tags=["happenings"])
-STREAM = {200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"description": "Events.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+}
 MOST = 200
 """Events that a stream holds for its reader; it asks for more when these are gone."""
 LOOK = 15.0

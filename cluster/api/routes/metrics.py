@@ -1,5 +1,7 @@
 """What Prometheus reads."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
 from cluster import access
@@ -7,7 +9,7 @@ from cluster.api.asking import Asking, TheCore
 
 router = APIRouter(tags=["metrics"])
 TEXT = {"schema": {"type": "string"}}
-SAMPLES = {
+SAMPLES: dict[int | str, dict[str, Any]] = {
     200: {"description": "Samples.", "content": {"text/plain": TEXT, "application/openmetrics-text": TEXT}},
 }
 
