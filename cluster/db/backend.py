@@ -44,5 +44,5 @@ class BackEnd(Protocol):
     def told(self, e: Exception) -> ClusterError | None:
         """What a person can do something about, in a sentence."""
 
-    def lost(self, e: Exception) -> bool:
-        """It went away in the middle: whether what was written is there has to be looked up."""
+    def lost(self, e: Exception) -> ClusterError | None:
+        """It went away in the middle, in a sentence: whether what was written is there has to be looked up."""

@@ -116,8 +116,9 @@ class Database:
 
     def _noticed(self, e: Exception) -> ClusterError | None:
         """What the caller is told of an error while something was written, if there are words for it."""
-        self.doubtful = self.doubtful or self._end.lost(e)
-        return self._end.told(e)
+        lost = self._end.lost(e)
+        self.doubtful = self.doubtful or lost is not None
+        return lost or self._end.told(e)
 
     async def _say(self, what: str) -> None:
         await self._end.say(what)

@@ -185,13 +185,19 @@ class Postgres:
             return Invalid(S("There is a character in it (NUL) that the cluster's database can't keep."))
         if code in _READ_ONLY:
             return Unavailable(S("The database {place} takes no changes; it is read-only.", place=self._place))
-        return self._unreachable(_why(e)) if self.lost(e) else None
+        return self._unreachable(_why(e)) if _is_away(e) else None
 
-    def lost(self, e: Exception) -> bool:
-        code = _code(e)
-        if code is None:
-            return isinstance(e, DBAPIError) and e.connection_invalidated
-        return code.startswith(_AWAY)
+    def lost(self, e: Exception) -> ClusterError | None:
+        if isinstance(e, ClusterError) or not _is_away(e):
+            return None  # it was not reached at all
+        return Unavailable(
+            S(
+                "The cluster's database {place} went away in the middle ({why}). Look whether it was done before you "
+                "try again.",
+                place=self._place,
+                why=_why(e),
+            )
+        )
 
     def _unreachable(self, why: str) -> Unavailable:
         return Unavailable(
@@ -210,6 +216,13 @@ _UNSTORABLE = ("22021", "22P05")
 _READ_ONLY = ("25006",)
 _AWAY = ("08", "57P", "53300")
 """The connection is lost, the server stops or starts, has too many connections."""
+
+
+def _is_away(e: Exception) -> bool:
+    code = _code(e)
+    if code is None:
+        return isinstance(e, DBAPIError) and e.connection_invalidated
+    return code.startswith(_AWAY)
 
 
 def _code(e: BaseException | None) -> str | None:

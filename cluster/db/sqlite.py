@@ -90,8 +90,8 @@ class Sqlite:
             )
         return None
 
-    def lost(self, e: Exception) -> bool:
-        return False
+    def lost(self, e: Exception) -> ClusterError | None:
+        return None
 
     async def _bring_up(self) -> None:
         path = self._path

@@ -48,7 +48,7 @@ def counted_commits() -> Iterator[Counter[str]]:
 
 
 async def verify(folder: Path, names: Iterable[str], where: Where | None = None) -> None:
-    """Open the database in `folder`, or `where` it is, anew; raises `Broken` unless each session has ended well, once."""
+    """Open the database in `folder`, or `where` it is, anew. `Broken` unless each session has ended well, once."""
     db = await Database.open(where or folder / "cluster.db")
     try:
         async with db.read() as session:
