@@ -1,5 +1,6 @@
 """Stories of runs: a diamond, failures and retries, cancelling and resuming, who may, and what can never start."""
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -22,6 +23,7 @@ from cluster.models import (
     Undo,
 )
 from cluster.simulator.lab import HandAgent, Lab
+from cluster.transaction import Transaction
 
 DIAMOND = """
 name: diamond
@@ -73,9 +75,12 @@ class Hand:
                 break
         return self.began[before:]
 
+    async def exit(self, command: str, code: int = 0) -> None:
+        await self._agent.exit(self._work[command].pop(), code)  # type: ignore[arg-type]
+
     async def end(self, command: str, code: int = 0) -> list[str]:
         """It exits; what begins then."""
-        await self._agent.exit(self._work[command].pop(), code)  # type: ignore[arg-type]
+        await self.exit(command, code)
         return sorted(await self.look())
 
 
@@ -405,6 +410,60 @@ async def test_a_run_that_succeeded_can_be_neither_resumed_nor_cancelled(lab: La
     await hand.end("s")
     assert why(await lab.ann.execute(CancelPipelineRun(run="p"))) == ["Run r-0001 of p has ended already (succeeded)."]
     assert len(why(await lab.ann.execute(ResumePipelineRun(run="p")))) == 1
+
+
+async def between(lab: Lab, monkeypatch: pytest.MonkeyPatch, what: Callable[[], Awaitable[object]]) -> None:
+    """One pass, in which `what` happens after the keeper has looked and before it writes."""
+    judged = lab.core.runs._judged
+
+    async def interrupted() -> object:
+        found = await judged()
+        monkeypatch.undo()
+        await what()
+        return found
+
+    monkeypatch.setattr(lab.core.runs, "_judged", interrupted)
+    await lab.core.schedule_pass()
+
+
+async def test_a_step_does_not_begin_when_its_run_was_cancelled_a_moment_before(
+    lab: Lab, hand: Hand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.ann.execute(RunPipeline(pipeline="diamond"))
+    await hand.look()
+    await hand.exit("top")
+    await lab.core.schedule_pass()
+    await between(lab, monkeypatch, lambda: lab.ann.execute(CancelPipelineRun(run="diamond")))
+    await hand.look()
+    assert hand.began == ["top"]
+    run = await ended(lab)
+    assert run.state is RunState.CANCELLED
+    assert states(run) == {"top": "succeeded", "left": "cancelled", "right": "cancelled", "bottom": "cancelled"}
+
+
+async def test_a_step_that_got_its_place_a_moment_before_is_not_given_up(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand = await Hand.of(lab, cpu=1)
+    await lab.ann.execute(CreateFolder(name="data"))
+    text = "name: p\nsteps: [{name: a, command: a}, {name: b, command: b, mounts: [data]}]"
+    await lab.ann.execute(PutPipeline(text=text))
+    await lab.ann.execute(RunPipeline(pipeline="p"))
+    await hand.look()
+    async with lab.core.db.write() as db:
+        await db.execute(update(FolderRow).values(trash_id="gone", trashed_at=lab.clock.now()))
+    lab.clock.advance(timedelta(seconds=11))
+
+    async def room() -> None:
+        async def nothing(tx: Transaction) -> Callable[[], None]:
+            return lambda: None
+
+        await hand.exit("a")
+        await lab.core.writer.together(lab.core.system, nothing, plans=True)
+
+    await between(lab, monkeypatch, room)
+    assert states(await ended(lab, "p"))["b"] == "running"
+    assert (await lab.ann.session("p-b")).state is SessionState.SCHEDULED
 
 
 # ── definitions ──────────────────────────────────────────────────────────────────────────────────
