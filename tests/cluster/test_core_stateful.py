@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.api.app import create_app
 from cluster.client import Client
@@ -306,6 +307,7 @@ class Town:
             self.check_truth(session)
         self.before = sessions
         await self.check_nodes([s for s in sessions.values() if s.allocations])
+        await self.check_metrics([*sessions.values()])
         await self.check_quotas()
         await self.check_journal()
         for session in sessions.values():
@@ -339,6 +341,20 @@ class Town:
             assert abs(node.free.cpu - (node.capacity.cpu - cpu)) < A_BIT
             assert abs(node.free.gpu - (node.capacity.gpu - sum(shares.values()))) < A_BIT
 
+    async def check_metrics(self, sessions: list[Session]) -> None:
+        """Prometheus reads what there is."""
+        text, _ = await self.core.metrics.text("")
+        told: defaultdict[str, float] = defaultdict(float)
+        for family in text_string_to_metric_families(text.decode()):
+            for sample in family.samples:
+                told[sample.name] += sample.value
+        held = [a for s in sessions for a in s.allocations]
+        assert abs(told["helmsman_used_cpu_cores"] - sum(a.cpu for a in held)) < A_BIT
+        assert told["helmsman_used_memory_bytes"] == sum(a.memory for a in held)
+        assert abs(told["helmsman_used_gpus"] - sum(sum(a.devices.values()) for a in held)) < A_BIT
+        assert told["helmsman_sessions"] == sum(s.state not in ENDED for s in sessions)
+        assert told["helmsman_queue_wait_seconds_bucket"] >= sum(s.state in WAITING for s in sessions)
+
     async def check_quotas(self) -> None:
         for (scope, name, resource), ceiling in self.ceilings.items():
             use = await self.quota(scope, name)
@@ -351,6 +367,8 @@ class Town:
         rows = reversed((await self.clients["boss"].audit(result="done", limit=1000)).items)
         told = [(row.id, row.user, row.operation) for row in rows]
         assert told == [(a.outcome.audit_id, a.user, a.operation) for a in self.done]
+        check = await self.clients["boss"].verify_audit()
+        assert check.whole, check.fault
 
 
 def told(outcome: Outcome) -> set[tuple[str, str]]:
