@@ -2,18 +2,18 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from cluster import house
 from cluster.core import Core
+from cluster.db.engine import Where
 from cluster.errors import Invalid, NotAllowed
 from cluster.journal import refusals
 from cluster.journal.chain import Checker, Link, chained
@@ -30,10 +30,10 @@ from cluster.simulator.lab import Lab
 BOSS = User(name="boss", role="admin")
 
 
-def on_disk(lab: Lab, sql: str, *values: Any) -> list[Any]:
-    """As somebody does who has the database's file."""
-    with closing(sqlite3.connect(lab.core.data_dir / "cluster.db")) as db, db:
-        return db.execute(sql, values).fetchall()
+async def on_disk(lab: Lab, sql: str) -> None:
+    """As somebody does who has the database."""
+    async with lab.core.db.write() as db:
+        await db.execute(text(sql))
 
 
 async def some_history(lab: Lab) -> None:
@@ -129,18 +129,18 @@ async def test_pages_of_the_journal_go_back_from_an_id_and_are_cut_by_time(lab: 
 
 async def test_rows_of_operations_that_this_version_does_not_know_are_still_listed(lab: Lab) -> None:
     await some_history(lab)
-    on_disk(lab, """UPDATE audit SET operation = '{"op": "melt_node"}' WHERE id = 3""")
+    await on_disk(lab, """UPDATE audit SET operation = '{"op": "melt_node"}' WHERE id = 3""")
     assert (await lab.boss.audit(limit=100)).total == 7
 
 
 # ── the chain ────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_journal_that_nobody_touched_is_whole_also_after_a_restart(lab: Lab) -> None:
+async def test_a_journal_that_nobody_touched_is_whole_also_after_a_restart(lab: Lab, where: Where) -> None:
     await some_history(lab)
     check = await lab.boss.verify_audit()
     assert (check.whole, check.rows, check.unchained, check.newest) == (True, 7, 0, "a-0007")
-    again = await Core.open(lab.core.data_dir / "cluster.db", clock=lab.clock, data_dir=lab.core.data_dir, name="again")
+    again = await Core.open(where, clock=lab.clock, data_dir=lab.core.data_dir, name="again")
     later = await again.journal.verify(BOSS, check.newest, check.hash)
     await again.close()
     assert (later.whole, later.hash) == (True, check.hash)
@@ -154,7 +154,7 @@ async def test_only_an_admin_may_verify_the_journal(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("sql", "at", "kind"),
     [
-        ("UPDATE audit SET user = 'bob' WHERE id = 3", "a-0003", "changed"),
+        ("UPDATE audit SET \"user\" = 'bob' WHERE id = 3", "a-0003", "changed"),
         ("UPDATE audit SET result = 'done' WHERE id = 4", "a-0004", "changed"),
         ("UPDATE audit SET at = '2026-03-02 08:59:59.000000' WHERE id = 5", "a-0005", "changed"),
         ("""UPDATE audit SET targets = '["n2"]' WHERE id = 3""", "a-0003", "changed"),
@@ -171,17 +171,17 @@ async def test_only_an_admin_may_verify_the_journal(lab: Lab) -> None:
 )
 async def test_what_somebody_changes_in_the_file_is_found_and_named(lab: Lab, sql: str, at: str, kind: str) -> None:
     await some_history(lab)
-    on_disk(lab, sql)
+    await on_disk(lab, sql)
     check = await lab.boss.verify_audit()
     assert check.fault is not None
     assert (check.whole, check.fault.at, check.fault.kind) == (False, at, kind)
 
 
-async def test_a_cut_end_is_known_after_a_restart_only_from_a_hash_kept_elsewhere(lab: Lab) -> None:
+async def test_a_cut_end_is_known_after_a_restart_only_from_a_hash_kept_elsewhere(lab: Lab, where: Where) -> None:
     await some_history(lab)
     kept = await lab.boss.verify_audit()
-    on_disk(lab, "DELETE FROM audit WHERE id > 5")
-    again = await Core.open(lab.core.data_dir / "cluster.db", clock=lab.clock, data_dir=lab.core.data_dir, name="cut")
+    await on_disk(lab, "DELETE FROM audit WHERE id > 5")
+    again = await Core.open(where, clock=lab.clock, data_dir=lab.core.data_dir, name="cut")
     alone = await again.journal.verify(BOSS)
     compared = await again.journal.verify(BOSS, kept.newest, kept.hash)
     await again.close()
@@ -212,15 +212,15 @@ async def test_clearing_old_rows_keeps_the_rest_verifiable_to_the_oldest(
     await lab.later(2 * 86400)
     check = await lab.boss.verify_audit()
     assert (check.whole, check.oldest, check.rows) == (True, "a-0004", 5)
-    on_disk(lab, "UPDATE audit SET user = 'eve' WHERE id = 4")
+    await on_disk(lab, "UPDATE audit SET \"user\" = 'eve' WHERE id = 4")
     assert not (await lab.boss.verify_audit()).whole
 
 
-async def test_rows_from_before_the_chain_are_said_to_be_unknown(lab: Lab) -> None:
+async def test_rows_from_before_the_chain_are_said_to_be_unknown(lab: Lab, where: Where) -> None:
     await some_history(lab)
-    on_disk(lab, "UPDATE audit SET chain = NULL")
-    on_disk(lab, "DELETE FROM audit WHERE id < 3")
-    core = await Core.open(lab.core.data_dir / "cluster.db", clock=lab.clock, data_dir=lab.core.data_dir, name="old")
+    await on_disk(lab, "UPDATE audit SET chain = NULL")
+    await on_disk(lab, "DELETE FROM audit WHERE id < 3")
+    core = await Core.open(where, clock=lab.clock, data_dir=lab.core.data_dir, name="old")
     check = await core.journal.verify(BOSS)
     await core.close()
     assert (check.whole, check.rows, check.unchained) == (True, 5, 5)
