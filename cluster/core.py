@@ -58,6 +58,7 @@ from cluster.serving.scaling import Autoscaler
 from cluster.serving.store import Models
 from cluster.standing import Standings
 from cluster.storage.clones import Clones
+from cluster.storage.measures import Measures
 from cluster.storage.reads import Folders
 from cluster.storage.uploads import Uploads
 from cluster.storage.volumes import Volumes
@@ -118,6 +119,7 @@ class Core:
         self.metrics = Metrics(self)
         self.clones = Clones(self)
         self.uploads = Uploads(self)
+        self.measures = Measures(self)
         self.models = Models(self)
         self.installs = Installs(self)
         self.serving = Serving(self)
@@ -126,6 +128,7 @@ class Core:
             self.refusals,
             self.clones,
             self.uploads,
+            self.measures,
             self.installs,
             self.autoscaler,
             self.serving.keeper,

@@ -75,9 +75,8 @@ async def delete(tx: Transaction, op: DeleteFolder) -> Done:
     row.trash_id, row.trashed_at = trash_id(row), tx.now
     where, project, name = trash_id(row), row.project, row.name
     tx.on_disk(lambda v: v.trash(project, name, where), lambda v: v.restore(where, project, name))
-    tx.event(
-        "folder_deleted", row.name, S("{user} moved folder {name} to the trash.", user=tx.user.name, name=row.name)
-    )
+    said = S("{user} moved folder {name} to the trash.", user=tx.user.name, name=row.name)
+    tx.event("folder_deleted", row.name, said, owner=row.owner, project=row.project)
     message = S(
         "{folder} ({size}) goes to the trash and is kept there for {days} days.",
         folder=row.name,

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -107,13 +107,14 @@ class Volumes:
             except FileNotFoundError:
                 return
 
-    def size(self, project: str, name: str) -> int:
-        """Bytes of the files in it, each counted once; 0 when there is no such folder."""
-        return _bytes_in(self.path(project, name)) or 0
+    def size(self, project: str, name: str, stop: Callable[[], bool] = lambda: False) -> int:
+        """Bytes of the files in it, each counted once; 0 when there is no such folder, or when `stop` says so."""
+        return _bytes_in(self.path(project, name), stop) or 0
 
     def size_within(self, project: str, name: str, seconds: float) -> int | None:
         """The same, if it can be counted in that time."""
-        return _bytes_in(self.path(project, name), time.monotonic() + seconds)
+        until = time.monotonic() + seconds
+        return _bytes_in(self.path(project, name), lambda: time.monotonic() > until)
 
     def trash_size(self, trash_id: str) -> int:
         """Bytes of a folder in the trash."""
@@ -185,12 +186,12 @@ def _sentences(root: Path) -> Iterator[None]:
         ) from e
 
 
-def _bytes_in(top: Path, until: float | None = None) -> int | None:
-    """None when the clock (`time.monotonic`) passes `until` first."""
+def _bytes_in(top: Path, stop: Callable[[], bool] = lambda: False) -> int | None:
+    """None when `stop` says so before it is counted."""
     seen: set[tuple[int, int]] = set()
     total = 0
     for count, stat in enumerate(_stats(top)):
-        if until is not None and count % 100 == 0 and time.monotonic() > until:
+        if count % 100 == 0 and stop():
             return None
         key = (stat.st_dev, stat.st_ino)
         if stat.st_nlink == 1:
