@@ -32,6 +32,8 @@ PATIENCE = 5.0
 """Seconds for the lock of somebody who was killed to be noticed as free."""
 CONNECT = 10.0
 """Seconds."""
+LONGEST = 60.0
+"""Seconds for the answer to one statement, but for a migration's."""
 READERS, MORE_READERS = 5, 25
 SETTINGS = {"application_name": "helmsman", "timezone": "UTC", "datestyle": "ISO", "client_encoding": "UTF8"}
 ALIVE = {"tcp_keepalives_idle": "30", "tcp_keepalives_interval": "10", "tcp_keepalives_count": "3"}
@@ -91,6 +93,8 @@ class Postgres:
         end = loop.time() + PATIENCE
         while not await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", LOCKS, ALONE):
             if loop.time() > end:
+                if self._mine is not None:
+                    raise self._unreachable("the connection that was lost holds its lock still")
                 raise Unavailable(S("Another server uses the database {place}; stop it first.", place=self._place))
             await asyncio.sleep(0.1)
         if self._mine is not None and self._mine != await connection.fetchval(_WHOSE):
@@ -112,6 +116,8 @@ class Postgres:
                     await connection.execute(text(_TAKE), {"mine": mine})
             if self._alone:
                 self._mine = mine
+            for engine in (self.writing, self.reading):
+                _limit_statements(engine)  # not before: a migration takes what it takes
         except CommandError as e:
             raise Unavailable(
                 S("The database {path} was made by a newer Helmsman; update this one to use it.", path=self._place)
@@ -256,6 +262,30 @@ def _still_there(connection: Any, _record: Any, _proxy: Any) -> None:
     """A connection that the server has closed in the meantime is replaced, before anything is asked on it."""
     if connection.driver_connection.is_closed():
         raise DisconnectionError
+
+
+def _limit_statements(engine: AsyncEngine) -> None:
+    """A connection that gives no answer for `LONGEST` is cut, as if it had been lost: nobody waits for ever."""
+    sync = engine.sync_engine
+    event.listen(sync, "before_cursor_execute", lambda connection, *_: _begins(connection))
+    event.listen(sync, "after_cursor_execute", lambda connection, *_: _ends(connection.info))
+    event.listen(sync, "commit", _begins)
+    event.listen(sync, "rollback", _begins)
+    event.listen(sync.pool, "checkin", lambda _, record: _ends(record.info))
+
+
+def _begins(connection: Connection) -> None:
+    if connection.invalidated:
+        return  # there is nobody to wait for
+    _ends(connection.info)
+    wire = connection.connection.driver_connection
+    assert wire is not None
+    connection.info["deadline"] = asyncio.get_running_loop().call_later(LONGEST, wire.terminate)
+
+
+def _ends(info: dict[str, Any]) -> None:
+    if deadline := info.pop("deadline", None):
+        deadline.cancel()
 
 
 def _notice_silence(connection: "asyncpg.Connection[Any]") -> None:

@@ -2,7 +2,9 @@
 nobody writes what they do not know."""
 
 import asyncio
+import os
 import random
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
@@ -198,6 +200,30 @@ async def test_a_database_that_takes_no_changes_says_so_and_can_be_read(core: Co
     assert "read-only" in str(outcome.refused[0].message)
     assert (await core.reads.status(BOSS)).nodes == {"alive": 1}
     await postgres.server.sql(f"ALTER DATABASE {where.database} RESET default_transaction_read_only")
+
+
+async def test_a_server_that_lives_but_says_nothing_is_given_up_and_gone_back_to(
+    core: Core, where: URL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST", 0.3)
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    await do(core, StartSession(command="x", name="before"))
+    asked = "SELECT pid FROM pg_stat_activity WHERE application_name = 'helmsman' AND datname = ?"
+    asleep = [pid for (pid,) in await outside(where, asked, where.database)]
+    for pid in asleep:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(20):
+            late = await do(core, StartSession(command="x", name="late"), "k")
+            assert codes(late) == ["unavailable"]
+    finally:
+        for pid in asleep:
+            os.kill(pid, signal.SIGCONT)
+    async with asyncio.timeout(20):
+        while (again := await do(core, StartSession(command="x", name="late"), "k")).refused:
+            await asyncio.sleep(0.05)
+    assert again.session is not None
+    assert await outside(where, "SELECT name FROM sessions ORDER BY name") == [("before",), ("late",)]
 
 
 # ── one server ───────────────────────────────────────────────────────────────────────────────────
