@@ -112,7 +112,7 @@ def _settle(part: Path, target: Path) -> None:
 
 
 def _pause(tries: int) -> float:
-    return min(LONGEST, PAUSE * 2 ** min(tries, 8))
+    return min(LONGEST, PAUSE * float(2 ** min(tries, 8)))
 
 
 def parted(folder: str) -> tuple[str, dict[str, str]]:

@@ -32,9 +32,7 @@ class ListFolders(ReadingTool[ListFoldersArguments]):
         shown = page.items[: min(args.limit or SHOWN, 100)]
         answer = ctx.say(_summary(page))
         columns = [S("Folder"), S("Project"), S("Owner"), S("Size"), S("Quota"), S("Changed")]
-        rows: list[JsonValue] = [
-            {"name": f.name, "project": f.project, "owner": f.owner, "size": human_size(f.size)} for f in shown[:SHOWN]
-        ]
+        rows: list[JsonValue] = [_data(f) for f in shown[:SHOWN]]
         return Result(
             status="done",
             data={"total": page.total, "shown": len(shown), "folders": rows},
@@ -59,11 +57,34 @@ def _summary(page: Page[Folder]) -> Sentence:
     )
 
 
+def _data(f: Folder) -> dict[str, JsonValue]:
+    """What is the same for nearly all folders is only told where it is not."""
+    found: dict[str, JsonValue] = {"name": f.name, "project": f.project, "owner": f.owner, "size": human_size(f.size)}
+    if f.state != "ready":
+        found["state"] = f.state
+    if f.shared:
+        found["shared"] = [f"{g.name} ({g.permission})" for g in f.shared[:10]]
+    return found
+
+
+def _called(ctx: Context, f: Folder) -> Cell | str:
+    """Its name, and what is special about it."""
+    match f.state:
+        case "cloning":
+            return Cell(text=ctx.say(S("{name} (being copied)", name=f.name)), tone="warn")
+        case "failed":
+            return Cell(text=ctx.say(S("{name} (could not be copied)", name=f.name)), tone="bad")
+        case _ if f.permission == "read":
+            return ctx.say(S("{name} (to read)", name=f.name))
+        case _:
+            return f.name
+
+
 def _row(ctx: Context, f: Folder) -> list[Cell | str]:
     full = f.quota is not None and f.size >= 0.9 * f.quota
     size = Cell(text=human_size(f.size), tone="warn" if full else "plain")
     changed = ctx.say(S("{time} ago", time=ago(ctx, f.modified)))
-    return [f.name, f.project, f.owner, size, human_size(f.quota) if f.quota else "–", changed]
+    return [_called(ctx, f), f.project, f.owner, size, human_size(f.quota) if f.quota else "–", changed]
 
 
 class CreateFolderArguments(Arguments):

@@ -75,7 +75,7 @@ async def announced(db: AsyncSession, folder: int) -> int:
     return int(await db.scalar(_coming().where(UploadRow.folder == folder)) or 0)
 
 
-def _coming() -> Select[tuple[int]]:
+def _coming() -> Select[int]:
     return select(func.coalesce(func.sum(UploadRow.length), 0)).where(UploadRow.finished.is_(None))
 
 

@@ -178,7 +178,8 @@ class Uploads:
             except asyncio.CancelledError:
                 work.close()
                 raise
-        task = self._busy[ident] = asyncio.create_task(work, name=name)
+        task: asyncio.Task[T] = asyncio.create_task(work, name=name)
+        self._busy[ident] = task
         try:
             await asyncio.wait([task])
         except asyncio.CancelledError:
