@@ -18,7 +18,14 @@ from cluster.db.tables import MemberRow, ProjectRow, UserRow
 from cluster.db.temporary import Missing, Server
 from cluster.simulator.lab import Lab
 
-ON_BOTH = ("test_core_", "test_storage_", "test_db_", "test_journal_chain", "test_serving_endpoints")
+ON_BOTH = (
+    "test_core_",
+    "test_storage_",
+    "test_db_",
+    "test_pipelines_runs",
+    "test_journal_chain",
+    "test_serving_endpoints",
+)
 """Files (how their names begin) whose tests run on both database programs."""
 ON_ONE = ("test_core_standing", "test_core_server", "test_db_copy", "test_db_postgres", "test_db_server")
 
