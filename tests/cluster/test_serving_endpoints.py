@@ -257,6 +257,10 @@ async def test_a_waiting_replica_that_was_stopped_and_put_back_is_one_of_the_end
     await play.settle()
     assert len(await play.replicas()) == 2
     done(await play.lab.ann.execute(Undo()))
+    await play.lab.core.serving.keeper.step()
+    async with play.lab.core.db.read() as db:
+        gone = {row.session: row.gone for row in await db.scalars(select(ReplicaRow))}
+    assert [gone[ident] for ident in play.lab.core.ledger.sessions] == [None, None, None]
     await play.settle()
     assert len(await play.replicas()) == 2
     assert (await play.lab.ann.sessions()).total == 2
