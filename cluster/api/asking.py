@@ -47,5 +47,5 @@ async def agent(owner: Annotated[str, Depends(_owner)]) -> None:
 
 Asking = Annotated[User, Depends(_user)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
-OPEN: frozenset[str] = frozenset()
+OPEN = frozenset({"/v1/login/oidc", "/v1/login/oidc/callback"})
 """Paths of the routes that anybody may call, with or without a token."""
