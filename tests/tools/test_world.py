@@ -31,6 +31,7 @@ sessions:
   - {name: vit-large, id: s-91bc, user: jiwoo, project: nlp, type: batch, gpu: 16, node_count: 2, status: pending,
      submitted: -40m}
 quotas: [{user: minho, gpu: 12}]
+pipelines: [{name: nightly, project: vision, steps: [{name: prepare}, {name: judge, after: [prepare]}]}]
 """
 
 
@@ -161,7 +162,8 @@ async def test_the_cluster_decides_what_a_person_may(minho: Person) -> None:
 async def test_every_reading_tool_answers_on_a_live_cluster(sora: Person) -> None:
     needs = {"get_session": {"session": "resnet"}, "get_node": {"node": "a100-01"}}
     needs |= {name: {"session": "vit-large"} for name in ("explain_pending",)}
-    needs |= {"get_session_logs": {"session": "resnet-sweep"}}
+    needs |= {"get_session_logs": {"session": "resnet-sweep"}, "get_pipeline_run": {"run": "nightly"}}
+    await sora.do("run_pipeline", pipeline="nightly")
     for tool in default_registry():
         if tool.risk == "R":
             result = await sora.do(tool.name, **needs.get(tool.name, {}))
