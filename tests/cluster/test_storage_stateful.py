@@ -156,8 +156,8 @@ async def pieces(data: bytes) -> AsyncIterator[bytes]:
 
 
 WHO = st.sampled_from([*PROJECTS])
-NAME = st.sampled_from(["a", "b", "c"])
-AMOUNT = st.sampled_from([0, 50, 200, 400])
+NAME = st.sampled_from(["a", "a", "a", "b", "c"])
+AMOUNT = st.sampled_from([600, 400, 300, 50, 0])
 OPERATION = st.one_of(
     st.builds(CreateFolder, name=NAME, quota=st.sampled_from([None, FOLDER])),
     st.builds(DeleteFolder, folder=NAME),
@@ -166,9 +166,11 @@ OPERATION = st.one_of(
     st.builds(ShareFolder, folder=NAME, permission=st.sampled_from(["read", "write"]), user=st.just("eve")),
     st.builds(UnshareFolder, folder=NAME),
 )
+UPLOAD = st.tuples(st.just("upload"), WHO, NAME, AMOUNT, st.sampled_from([0.5, 1.0, 0.0]))
 DEED = st.one_of(
+    UPLOAD,
     st.tuples(st.just("do"), WHO, OPERATION),
-    st.tuples(st.just("upload"), WHO, NAME, AMOUNT, st.sampled_from([0.0, 0.5, 1.0])),
+    UPLOAD,
     st.tuples(st.just("go_on"), st.integers(0, 5)),
 )
 
@@ -224,8 +226,8 @@ class Machine(RuleBasedStateMachine):
 
 TestWhateverPeopleDo = Machine.TestCase
 TestWhateverPeopleDo.settings = settings(
-    max_examples=12,
-    stateful_step_count=15,
+    max_examples=15,
+    stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
