@@ -14,9 +14,11 @@ from sqlalchemy import text
 from cluster import house
 from cluster.core import Core
 from cluster.db.engine import Where
+from cluster.db.tables import AuditRow
 from cluster.errors import Invalid, NotAllowed
 from cluster.journal import refusals
 from cluster.journal.chain import Checker, Link, chained
+from cluster.journal.chain import contents as contents_of
 from cluster.models import (
     CordonNode,
     CreateFolder,
@@ -224,6 +226,53 @@ async def test_rows_from_before_the_chain_are_said_to_be_unknown(lab: Lab, where
     check = await core.journal.verify(BOSS)
     await core.close()
     assert (check.whole, check.rows, check.unchained) == (True, 5, 5)
+
+
+async def test_a_row_that_is_changed_together_with_its_hash_is_found_at_the_next_one(lab: Lab) -> None:
+    await some_history(lab)
+    async with lab.core.db.write() as db:
+        row = await db.get_one(AuditRow, 3)
+        before = await db.get_one(AuditRow, 2)
+        row.user = "bob"
+        row.chain = chained(before.chain, contents_of(row))
+    check = await lab.boss.verify_audit()
+    assert check.fault is not None
+    assert (check.fault.at, check.fault.kind) == ("a-0004", "changed")
+
+
+async def test_what_a_server_wrote_is_missed_also_when_it_has_read_everything_anew(lab: Lab) -> None:
+    await some_history(lab)
+    await on_disk(lab, "DELETE FROM audit WHERE id > 5")
+    lab.core.db.touched.add(AuditRow)  # as an undo does
+    await lab.boss.execute(CordonNode(node="n1"))
+    check = await lab.boss.verify_audit()
+    assert check.fault is not None
+    assert (check.fault.at, check.fault.kind) == ("a-0006", "missing")
+
+
+async def test_what_a_round_takes_back_is_in_no_chain(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    draft = lab.core.draft
+    draft.audit(lab.clock.now(), "ann", "undo", "{}", [], None)
+    kept = draft.head
+    draft.mark()
+    draft.audit(lab.clock.now(), "ann", "undo", "{}", [], None)
+    draft.back()
+    assert draft.head == kept
+    draft.abandon()
+    assert draft.head == Link()
+    await lab.node("n1")
+    append, times = lab.core.db.append, iter(range(9))
+
+    async def fails_first(*args: Any) -> None:
+        if next(times) == 0:
+            raise RuntimeError("the disk")
+        await append(*args)
+
+    monkeypatch.setattr(lab.core.db, "append", fails_first)
+    jobs = [StartSession(command="x", name=f"j{number}", cpu=0.1) for number in range(3)]
+    assert not any(done.refused for done in await asyncio.gather(*map(lab.ann.execute, jobs)))
+    check = await lab.boss.verify_audit()
+    assert (check.whole, check.rows) == (True, 3)
 
 
 # ── any change at all ────────────────────────────────────────────────────────────────────────────
