@@ -156,7 +156,7 @@ def _may_of_person(user: User, action: str, name: str, projects: Collection[str]
 
 
 def must_be_admin(user: User) -> None:
-    if not is_admin(user):
+    if not may(user, "change", "cluster", None, None):
         raise NotAllowed(S("Only an admin may do this; you are {user} ({role}).", user=user.name, role=user.role))
 
 
@@ -178,4 +178,4 @@ def may_undo(user: User, name: str) -> bool:
 
 def has_token_rights(user: User, owner: str) -> bool:
     """May make, list and revoke tokens of `owner`'s ("" for the agents')."""
-    return may(user, "make", "token", owner, None)
+    return may(user, "manage", "token", owner, None)

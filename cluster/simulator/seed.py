@@ -241,7 +241,14 @@ def _went(name: str, before: str, after: str) -> Sentence:
 
 
 def _event(
-    at: datetime, kind: str, target: str, said: Sentence, severity: str = "info", **whose: str | None
+    at: datetime,
+    kind: str,
+    target: str,
+    said: Sentence,
+    severity: str = "info",
+    *,
+    owner: str | None = None,
+    project: str | None = None,
 ) -> tables.EventRow:
     values = {"at": at, "kind": kind, "severity": severity, "target": target, "message": said.model_dump()}
-    return tables.EventRow(**values, **whose)
+    return tables.EventRow(**values, owner=owner, project=project)

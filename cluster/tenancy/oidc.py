@@ -17,12 +17,13 @@ from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
+from joserfc.jwt import ClaimsOption
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from sqlalchemy import select
 
 from cluster.db.tables import MemberRow, ProjectRow, UserRow
 from cluster.errors import Invalid, NotAllowed, NotFound, Unavailable
-from cluster.models import Reason, User
+from cluster.models import User
 from cluster.operations.people import new_name
 from cluster.sentence import S
 from cluster.transaction import Refused
@@ -62,13 +63,11 @@ class OidcSettings(BaseModel):
         """None without a file. Raises `Invalid` for one that can't be used."""
         try:
             return cls.model_validate_json(path.read_text()) if path.exists() else None
-        except (OSError, ValueError) as e:
-            what = "; ".join(f"{error['loc']}: {error['msg']}" for error in e.errors()) if _bad(e) else str(e)
-            raise Invalid(S("{path} can't be used: {why}", path=str(path), why=what)) from e
-
-
-def _bad(e: Exception) -> bool:
-    return isinstance(e, ValidationError)
+        except ValidationError as e:
+            why = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in e.errors())
+            raise Invalid(S("{path} can't be used: {why}", path=str(path), why=why)) from e
+        except OSError as e:
+            raise Invalid(S("{path} can't be used: {why}", path=str(path), why=e.strerror or str(e))) from e
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,14 @@ class Oidc:
         settings = self._settings
         form = {"grant_type": "authorization_code", "code": code, "code_verifier": verifier,
                 "redirect_uri": self._redirect}  # fmt: skip
-        known: tuple[str, str] | None = None
+        known: httpx.Auth | None = None
         if settings.client_secret is None:
             form["client_id"] = settings.client_id
         else:
-            known = quote_plus(settings.client_id), quote_plus(settings.client_secret.get_secret_value())
+            secret = settings.client_secret.get_secret_value()
+            known = httpx.BasicAuth(quote_plus(settings.client_id), quote_plus(secret))
         async with httpx.AsyncClient(transport=self._transport, timeout=10) as http:
-            reply = await http.post(url, data=form, auth=known, headers={"Accept": "application/json"})
+            reply = await http.post(url, data=form, auth=known or httpx.Auth(), headers={"Accept": "application/json"})
             reply.raise_for_status()
             return str(reply.json()["id_token"])
 
@@ -162,9 +162,9 @@ class Oidc:
             given = await self._token(about["token_endpoint"], code, pending.verifier)
             keys = KeySet.import_key_set(await self._get(about["jwks_uri"]))  # type: ignore[arg-type]
             token = jwt.decode(given, keys, algorithms=ALGORITHMS)
-            audience = {"essential": True, "value": self._settings.client_id}
-            issuer = {"essential": True, "value": self._settings.issuer}
-            nonce = {"essential": True, "value": pending.nonce}
+            audience = ClaimsOption(essential=True, value=self._settings.client_id)
+            issuer = ClaimsOption(essential=True, value=self._settings.issuer)
+            nonce = ClaimsOption(essential=True, value=pending.nonce)
             now = int(self._core.clock.now().timestamp())
             rules = jwt.JWTClaimsRegistry(now=now, leeway=LEEWAY, iss=issuer, aud=audience, nonce=nonce,
                                           sub={"essential": True}, exp={"essential": True})  # fmt: skip
@@ -196,7 +196,7 @@ class Oidc:
                     str(claims.get(self._settings.claim) or ""), taken, S("There is a user {name} already.", name="")
                 )
             except Refused as e:
-                raise NotAllowed(_first(e.reasons)) from e
+                raise NotAllowed(e.reasons[0].message) from e
             email = claims.get("email") if claims.get("email_verified") is True else None
             full = str(claims["name"])[:200] if claims.get("name") else None
             db.add(UserRow(name=name, role="user", active=True, subject=subject, email=email, full_name=full))
@@ -205,10 +205,6 @@ class Oidc:
             if project is not None and await db.get(ProjectRow, project) is not None:
                 db.add(MemberRow(project=project, user=name, role="user"))
         return name
-
-
-def _first(reasons: list[Reason]) -> Any:
-    return reasons[0].message
 
 
 def _is_loopback(url: str) -> bool:
