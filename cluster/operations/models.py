@@ -206,13 +206,10 @@ async def _directory(
         name = checked(name)
         found = await asyncio.to_thread(cards.look, place)
         own = await asyncio.to_thread(recipes.of_folder, place)
-    except OSError as e:
-        raise Refused(
-            Reason(
-                code="not_found",
-                message=S("{path} can't be read: {why}.", path=str(place), why=e.strerror or str(e)),
-            )
-        ) from e
+    except (OSError, ValueError) as e:  # ValueError: a null byte in its name
+        why = getattr(e, "strerror", None) or str(e)
+        message = S("{path} can't be read: {why}.", path=repr(str(place)).strip("'"), why=why)
+        raise Refused(Reason(code="not_found", message=message)) from e
     if recipe is not None:
         launch = recipe.launch.model_copy(update={"env": {"MODEL_PATH": str(place), **recipe.launch.env}})
         made = recipe.model_copy(update={"launch": launch})

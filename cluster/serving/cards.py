@@ -177,8 +177,9 @@ def _in_header(path: Path) -> int | None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length) if length <= MOST_HEADER else b""
-        header = json.loads(text) if len(text) == length else None
-        tensors = [tensor for name, tensor in dict(header or "none").items() if name != "__metadata__"]
+        if len(text) != length:
+            return None
+        tensors = [tensor for name, tensor in json.loads(text).items() if name != "__metadata__"]
         return sum(int(prod(tensor["shape"])) for tensor in tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
