@@ -14,6 +14,7 @@ import typer
 
 from cluster.errors import ClusterError
 from cluster.models import S, Sentence
+from helmsman import tokens
 from helmsman.errors import HelmsmanError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from helmsman.settings import Settings
 
 app = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.add_typer(tokens.app, name="token")
 
 Model = Annotated[str | None, typer.Option("--model", help='"g", or the name of a model at the endpoint.')]
 Scenario = Annotated[
