@@ -19,7 +19,8 @@ from pydantic import PrivateAttr
 from cluster.models import S
 from helmsman.errors import ModelUnavailable
 from helmsman.models.messages import DECISIONS
-from helmsman.prompts import Answer, Call, ResultRows, Turn
+from helmsman.prompts import PSEUDO_CALLS, Answer, Call, ResultRows, Turn
+from tools.catalogue import catalogue
 from tools.registry import Registry
 
 if TYPE_CHECKING:
@@ -103,10 +104,15 @@ def to_turns(messages: Sequence[BaseMessage]) -> list[Turn]:
         if isinstance(message, HumanMessage):
             turns.append(Turn(str(message.content)))
         elif isinstance(message, AIMessage) and turns:
-            turns[-1].calls.extend(Call(c["name"], c["args"]) for c in message.tool_calls)
+            turns[-1].calls.extend(Call(c["name"], c["args"]) for c in message.tool_calls if _has_words(c["name"]))
         elif isinstance(message, ToolMessage) and turns and message.artifact:
             turns[-1].results.append(ResultRows(message.name or "", list(message.artifact)))
     return turns
+
+
+def _has_words(tool: str) -> bool:
+    """G can say it. Another model of the same conversation may have called what is beyond the contract."""
+    return tool in catalogue() or tool in PSEUDO_CALLS
 
 
 def _tool_call(index: int, call: Call) -> ToolCall:

@@ -63,6 +63,12 @@ def test_a_conversation_reaches_g_as_the_turns_it_was_trained_on() -> None:
     ]
 
 
+def test_a_tool_beyond_the_contract_that_another_model_called_is_nothing_that_g_is_told() -> None:
+    called = TurnCall(id="1", tool="resume_pipeline_run", said={"run": "nightly"}, status="done")
+    turns = to_turns(to_messages([Exchange(user="resume it", steps=[Step(calls=[called])]), Exchange(user="thanks")]))
+    assert [(turn.user, turn.calls) for turn in turns] == [("resume it", []), ("thanks", [])]
+
+
 async def test_g_answers_with_calls_and_adds_nothing_to_results() -> None:
     model, fake = g(Call("list_nodes", {"limit": 5}))
     message = await model.ainvoke([HumanMessage("five nodes")])
