@@ -173,7 +173,9 @@ class Proxy:
             with self._routes.using(backend):
                 try:
                     reply = await self._send(backend, ask, body)
-                except (httpx.ConnectError, httpx.ConnectTimeout):
+                except (httpx.ConnectError, httpx.ConnectTimeout) as e:
+                    if body.begun:
+                        raise Broken(S("The replica broke off before it answered.")) from e
                     self._routes.doubt(backend)
                     tried.append(backend)
                     continue
