@@ -87,6 +87,13 @@ def test_every_errors_shape_is_the_problem_document(app: FastAPI) -> None:
     assert "HTTPValidationError" not in json.dumps(app.openapi())
 
 
+def test_every_answer_in_json_has_a_shape(app: FastAPI) -> None:
+    for method, path, operation in operations(app):
+        for response in operation["responses"].values():
+            for kind, content in response.get("content", {}).items():
+                assert kind != "application/json" or content["schema"], (method, path)
+
+
 async def test_the_description_is_served_and_no_page_fetches_scripts_from_elsewhere(http: httpx.AsyncClient) -> None:
     assert (await http.get("/openapi.json")).json()["openapi"].startswith("3.")
     assert [(await http.get(path)).status_code for path in ("/docs", "/redoc")] == [404, 404]
@@ -180,6 +187,8 @@ MODES = st.sampled_from([*GenerationMode])
 """What the description allows, and what it does not."""
 TRY = settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[*HealthCheck],
                phases=[Phase.explicit, Phase.generate, Phase.shrink])  # fmt: skip
+UPLOADED = "folder Y2F0cw==,path YS50eHQ="
+"""The folder cats and the file a.txt, as tus has it."""
 THERE = {
     "action": ["a-0001", "a-0004"],
     "endpoint": ["bert"],
@@ -213,6 +222,8 @@ class Served:
     def send(self, case: Case, user: str) -> httpx.Response:
         asked = Request(**case.as_transport_kwargs(base_url="http://lab")).prepare()
         headers = {**asked.headers, "Authorization": f"Bearer {self.tokens[user]}"}
+        if case.path.startswith("/v1/uploads"):
+            headers = {"Upload-Length": "5", "Upload-Metadata": UPLOADED, **headers, "Tus-Resumable": "1.0.0"}
         sent = self.http.request(asked.method or "", asked.url or "", headers=headers, content=asked.body or b"")
         reply = self.loop.run_until_complete(sent)
         if reply.status_code == 401:

@@ -81,7 +81,7 @@ async def about() -> Response:
     return Response(status_code=204, headers=ABOUT)
 
 
-@router.post("/v1/uploads", status_code=201)
+@router.post("/v1/uploads", status_code=201, response_class=Response)
 async def create(
     core: TheCore,
     user: Asking,
@@ -101,7 +101,7 @@ async def create(
     return Response(status_code=201, headers={"Location": f"/v1/uploads/{made.id}", **_state(made)})
 
 
-@router.head("/v1/uploads/{ident}")
+@router.head("/v1/uploads/{ident}", response_class=Response)
 async def state(core: TheCore, user: Asking, ident: str) -> Response:
     """How far it is."""
     found = await core.uploads.look(user, ident)
