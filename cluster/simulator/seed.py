@@ -203,16 +203,18 @@ class Seeder:
     def _session_events(self) -> Iterator[tables.EventRow]:
         for session in self.loaded.scenario.sessions:
             started, ended = self._when(session, "started"), self._when(session, "ended")
-            whose = {"owner": session.user, "project": session.project}
+            owner, project = session.user, session.project
             if started:
                 said = _went(session.name, "preparing", "running")
-                yield _event(started, "session_running", session.name, said, **whose)
+                yield _event(started, "session_running", session.name, said, owner=owner, project=project)
             if ended and session.status in ENDED:
                 bad = session.result is not None and session.result.value in ("failure", "lost")
                 before = "running" if started else "pending"
                 said = _went(session.name, before, session.status.value)
                 severity = "error" if bad else "info"
-                yield _event(ended, f"session_{session.status.value}", session.name, said, severity, **whose)
+                yield _event(
+                    ended, f"session_{session.status.value}", session.name, said, severity, owner=owner, project=project
+                )
 
     def _node_events(self) -> Iterator[tables.EventRow]:
         for node in self.loaded.scenario.nodes:

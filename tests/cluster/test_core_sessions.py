@@ -349,7 +349,8 @@ async def test_what_cannot_be_undone_says_so(lab: Lab) -> None:
 async def test_another_persons_action_is_not_undone(lab: Lab) -> None:
     await lab.node("n1")
     done = await lab.ann.execute(StartSession(command="job"))
-    assert why(await lab.bob.execute(Undo(action=done.audit_id)))[0][0] == "not_allowed"
+    assert why(await lab.bob.execute(Undo(action=done.audit_id)))[0][0] == "not_found"
+    assert (await lab.boss.execute(Undo(action=done.audit_id))).refused == []
 
 
 async def test_a_quota_holds_a_session_back_and_the_preview_says_so(lab: Lab) -> None:
