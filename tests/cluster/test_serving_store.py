@@ -374,7 +374,7 @@ async def test_an_absolute_directory_is_an_admins(lab: Lab, tmp_path: Path) -> N
     assert (await lab.eve.model("local")).card.format == "pickle"  # an admin installs for everybody
     away = await lab.boss.execute(InstallModel(recipe="/nowhere/at/all"))
     assert said(away) == "/nowhere/at/all can't be read: No such file or directory."
-    assert "null byte" in said(await lab.boss.execute(InstallModel(recipe="/a\0b")))
+    assert "null byte" in said(await lab.boss.execute(InstallModel(recipe="/a\0b/c")))
     assert (await lab.boss.execute(InstallModel(recipe="/"))).refused[0].code == "invalid"
 
 
