@@ -197,7 +197,7 @@ async def test_a_crash_on_the_way_is_mended_at_the_next_start(lab: Lab, tmp_path
         half.rename(directory(lab, "copy"))
     else:
         (half / "x").write_bytes(b"hel")
-    again = await Core.open(tmp_path / "cluster.db", clock=lab.clock, data_dir=tmp_path, name="lab")
+    again = await Core.open(lab.core.db.where, clock=lab.clock, data_dir=tmp_path, name="lab")
     for _ in range(2):
         await again.schedule_pass()
         await again.clones.rest()

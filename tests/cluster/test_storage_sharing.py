@@ -8,6 +8,7 @@ from cluster.models import (
     CloneFolder,
     CreateFolder,
     DeleteFolder,
+    RestoreFolder,
     SetFolderQuota,
     ShareFolder,
     StartSession,
@@ -127,3 +128,20 @@ async def test_a_project_without_room_gets_no_copies(lab: Lab) -> None:
     assert outcome.refused == []  # the source was not counted yet: only the copy is
     again = await lab.ann.execute(CloneFolder(folder="data", name="copy2"))
     assert (again.refused[0].code, again.refused[0].resource) == ("quota", "storage")
+
+
+async def test_a_folder_comes_back_only_where_there_is_room_for_it(lab: Lab) -> None:
+    async with lab.core.db.write() as db:
+        db.add(QuotaRow(scope="project", name="red", storage=10))
+    for name in ("old", "new"):
+        await lab.ann.execute(CreateFolder(name=name))
+        (lab.core.data_dir / "volumes" / "red" / name / "x").write_bytes(b"12345678")
+        if name == "old":
+            await lab.ann.execute(DeleteFolder(folder="old"))
+    await lab.later(61)
+    await lab.core.measures.rest()
+    await lab.core.schedule_pass()
+    refused = (await lab.ann.execute(RestoreFolder(folder="old"))).refused
+    assert (refused[0].code, refused[0].available) == ("quota", 2)
+    await lab.ann.execute(DeleteFolder(folder="new"))
+    assert not (await lab.ann.execute(RestoreFolder(folder="old"))).refused

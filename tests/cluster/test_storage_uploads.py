@@ -394,7 +394,7 @@ async def test_a_crash_between_rename_and_commit_is_mended_at_the_next_start(
     incoming.place(root, ident).write_bytes(b"1234")
     incoming.land(root, ident, directory(lab), ["x.bin"])
     incoming.place(root, "nobodys").write_bytes(b"left over")
-    again = await Core.open(tmp_path / "cluster.db", clock=lab.clock, data_dir=tmp_path, name="lab")
+    again = await Core.open(lab.core.db.where, clock=lab.clock, data_dir=tmp_path, name="lab")
     async with again.db.read() as db:
         row = await db.get(UploadRow, ident)
     assert row is not None
