@@ -241,11 +241,11 @@ async def world(lab: Lab) -> World:
 
 
 async def _model(lab: Lab, name: str, project: str | None) -> None:
-    now = lab.clock.now()
+    now, owner = lab.clock.now(), "ann" if project else "boss"
     recipe = Recipe(name=name, runtime="command", launch=Launch(command="serve", cpu=1))
     async with lab.core.db.write() as db:
         db.add(
-            ModelRow(name=name, owner="ann" if project else "boss", project=project, source=name, recipe=recipe.model_dump(mode="json"),
+            ModelRow(name=name, owner=owner, project=project, source=name, recipe=recipe.model_dump(mode="json"),
                      card={}, state="ready", state_since=now, reasons=[], created=now)
         )  # fmt: skip
 
