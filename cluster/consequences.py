@@ -1,6 +1,6 @@
 """What an operation means for everybody's sessions: the scheduler's plan before it against the plan after it."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -69,19 +69,26 @@ def stopping(ledger: Ledger) -> frozenset[str]:
     return frozenset(ident for ident, session in ledger.holding.items() if session.state == "terminating")
 
 
+def why(session: LiveSession, after: Plan, brief: bool = False) -> Sequence[Reason]:
+    """Why it waits or is held; if `brief`, without who is ahead of it, which is cheap however many wait."""
+    if brief:
+        return after.why(session.id)
+    return after.wait.get(session.id) or after.hold.get(session.id) or ()
+
+
 def own(row: LiveSession, after: Plan, people: People, brief: bool = False) -> list[Effect]:
-    """What becomes of the session that is being started; if `brief`, without why it waits or is held."""
+    """What becomes of the session that is being started; if `brief`, without who is ahead of it."""
     if placements := after.start.get(row.id):
         where = ", ".join(_place(p) for p in placements)
         message = S("{name} starts now on {where}.", name=row.name, where=where)
         return [Effect(kind="starts", target=row.name, message=message)]
     if row.id in after.held:
         first = S("{name} does not start yet; it is held back.", name=row.name)
-        reasons = () if brief else people.told(row, after.hold.get(row.id, ()))
+        reasons = people.told(row, why(row, after, brief))
         return [Effect(kind="held", target=row.name, message=m) for m in (first, *(r.message for r in reasons))]
     first = S("{name} does not start yet; it waits.", name=row.name)
-    why = [] if brief else [r.message for r in people.told(row, after.wait.get(row.id, ()))]
-    effects = [Effect(kind="waits", target=row.name, message=m) for m in (first, *why)]
+    reasons = people.told(row, why(row, after, brief))
+    effects = [Effect(kind="waits", target=row.name, message=m) for m in (first, *(r.message for r in reasons))]
     if not brief and (start := after.estimated.get(row.id)):
         text = S("It can start at {time}, if those before it end on time.", time=start.isoformat(timespec="minutes"))
         effects.append(Effect(kind="waits", target=row.name, message=text, stable=False))

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from sqlalchemy import func, select
 
-from cluster import records
+from cluster import consequences, records
 from cluster.agency import Agency
 from cluster.clock import Clock
 from cluster.db import log as rows
@@ -78,7 +78,7 @@ SAVE_EVERY = 30.0
 COLLECT = (50_000, 20, 50)
 """Python's garbage collector looks after so many new objects; at older ones, after so many such looks."""
 CROWD = 200
-"""When more sessions wait than this, a start's answer does not say why it waits: asking for it does."""
+"""When more sessions wait than this, a start's answer does not say who is ahead of it: asking for it does."""
 LEDGER = {SessionRow, AllocationRow, NodeRow, EventRow, AuditRow, UsageRow}
 """Rows that the ledger and its draft know of."""
 
@@ -297,15 +297,15 @@ class Core:
         return False
 
     def shown(self, user: User, session: LiveSession, decided: Plan) -> Session:
-        """A live session for `user`, with the reasons of the plan `decided` if it waits and not too many do."""
-        if session.state not in WAITING or self.crowded:
+        """A live session for `user`; if it waits, with the reasons of the plan `decided`."""
+        if session.state not in WAITING:
             return records.session(session)
-        reasons = decided.wait.get(session.id) or decided.hold.get(session.id) or ()
+        reasons = consequences.why(session, decided, brief=self.crowded)
         return records.session(session, veiled(self.ledger, session, reasons, seen_by(user)))
 
     @property
     def crowded(self) -> bool:
-        """So many wait that saying why would cost everybody's time."""
+        """So many wait that saying who is ahead of whom would cost everybody's time."""
         return len(self.ledger.waiting) > CROWD
 
     async def run_forever(self) -> None:

@@ -11,7 +11,7 @@ from cluster.scheduler.board import Board, Started
 from cluster.scheduler.feasible import impossible
 from cluster.scheduler.future import Ending, Future
 from cluster.scheduler.place import Wish, place
-from cluster.scheduler.queue import Bucket, Turns
+from cluster.scheduler.queue import Amounts, Bucket, Turns, amounts, wish_of
 from cluster.scheduler.quota import Over
 from cluster.scheduler.selectors import selector
 from cluster.scheduler.state import Group, Request, Running
@@ -89,6 +89,42 @@ def explain(board: Board, now: datetime, started: Sequence[Started]) -> Waiting:
         for name in sorted(board.lanes):
             _Lane(board, name, now, started, gone, found).tell()
     return found
+
+
+class Brief:
+    """Why single sessions wait, without who is ahead of them: what it costs does not grow with how many wait."""
+
+    def __init__(self, board: Board, started: Sequence[Started]) -> None:
+        self._board, self._started = board, started
+        self._known: dict[tuple[str, str, Amounts, Wish], tuple[Reason, ...]] = {}
+
+    def why(self, ident: str) -> tuple[Reason, ...]:
+        """Of a waiting session; empty for any other."""
+        board = self._board
+        request = board.pending.get(ident)
+        if request is None:
+            return ()
+        if ident in board.strangers:
+            return (board.unusable.get(request.group) or reasons.no_group(request.group, board.groups),)
+        if ident in board.dependent:
+            return (reasons.depends(request),)
+        if ident in board.early and request.start_at is not None:
+            return (reasons.early(request.start_at),)
+        like = (request.user, request.project, amounts(request), wish_of(request))
+        if like not in self._known:
+            self._known[like] = self._of(request, like[2], like[3])
+        return self._known[like]
+
+    def _of(self, request: Request, asked: Amounts, wish: Wish) -> tuple[Reason, ...]:
+        board, group = self._board, self._board.groups[request.group]
+        if never := _nowhere(board, wish, request):
+            return never
+        with _done(board, self._started):
+            if over := board.quotas.over(request.user, request.project, asked):
+                return tuple(reasons.over_quota(each, []) for each in over)
+            if place(board.room, wish, selector(group.selector), board.mood(group.name)) is None:
+                return reasons.no_room(board.room, wish)
+        return (reasons.others_first(group.name),)
 
 
 def _nowhere(board: Board, wish: Wish, request: Request) -> tuple[Reason, ...]:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from cluster.models import Reason
 from cluster.scheduler.board import Board, Started
-from cluster.scheduler.explain import Waiting, explain, held_ids
+from cluster.scheduler.explain import Brief, Waiting, explain, held_ids
 from cluster.scheduler.queue import Bucket
 from cluster.scheduler.state import Placement
 
@@ -55,6 +55,15 @@ class Plan:
     def estimated(self) -> Mapping[str, datetime]:
         """Session id -> earliest start, where known time limits allow to tell."""
         return self._waiting.estimated
+
+    def why(self, ident: str) -> tuple[Reason, ...]:
+        """Why one session waits or is held, without who is ahead of it, so that it is cheap however many wait."""
+        self._current()
+        return self._brief.why(ident)
+
+    @cached_property
+    def _brief(self) -> Brief:
+        return Brief(self._current(), self.started)
 
     @cached_property
     def held(self) -> frozenset[str]:

@@ -344,6 +344,10 @@ def next_pass() -> Reason:
     return Reason(code="queued_behind", message=S("It has room; its turn comes at the scheduler's next look."))
 
 
+def others_first(group: str) -> Reason:
+    return Reason(code="queued_behind", message=S("Others wait in {group} who go first.", group=group))
+
+
 def no_room(room: Room, wish: Wish) -> tuple[Reason, ...]:
     """Why `wish` finds no place in `room`; there are enough nodes that could hold it when empty."""
     need = wish.need

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from cluster.core import Core
+from cluster.core import CROWD, Core
 from cluster.db.tables import AllocationRow, GroupRow, NodeRow, QuotaRow, SessionRow
 from cluster.models import SetSchedulingPolicy, StartSession
 from cluster.simulator.lab import Lab
@@ -73,3 +73,16 @@ async def test_a_group_with_a_mistyped_policy_in_the_database_waits_and_the_othe
     assert (await lab.boss.status()).warnings == []
     await lab.later(timedelta(minutes=1).total_seconds())
     assert (await lab.boss.explain("waits")).reasons != [reason]
+
+
+async def test_in_a_crowd_a_start_is_still_told_why_it_waits(lab: Lab) -> None:
+    await lab.node("n1", cpu=2)
+    for i in range(CROWD + 2):
+        await lab.boss.execute(StartSession(command="x", name=f"many-{i}", cpu=2, memory=1))
+    outcome = await lab.ann.execute(StartSession(command="x", name="mine", cpu=1, memory=1))
+    said = [str(effect.message) for effect in outcome.effects if effect.target == "mine"]
+    assert said[0] == "mine does not start yet; it waits."
+    assert any("cores" in line or "CPU" in line for line in said[1:]), said
+    assert outcome.session is not None
+    assert outcome.session.reasons
+    assert not (await lab.ann.execute(StartSession(command="x", name="other", cpu=1, memory=1))).refused

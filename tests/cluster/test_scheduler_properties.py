@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.models import Reason
 from cluster.scheduler import SELECTORS, Board, Plan, feasible, plan
 from cluster.scheduler.state import Group, Limit, NodeView, Placement, Request, Running, Snapshot
 
@@ -290,3 +291,18 @@ def test_a_plan_leaves_the_board_as_it_was(history: tuple[Board, Snapshot]) -> N
 def test_who_is_held_is_known_without_the_reasons(snapshot: Snapshot) -> None:
     result = plan(snapshot)
     assert result.held == set(result.hold)
+
+
+@settings(max_examples=80, deadline=None)
+@given(snapshots())
+def test_why_one_waits_is_told_in_short_as_it_is_told_in_full(snapshot: Snapshot) -> None:
+    result = plan(snapshot)
+    for ref, why in [*result.wait.items(), *result.hold.items()]:
+        short = result.why(ref)
+        assert short
+        assert _alone(short) == _alone(why)
+
+
+def _alone(why: tuple[Reason, ...]) -> list[tuple[str, str]]:
+    """What is so whoever is ahead."""
+    return [(reason.code, str(reason.message)) for reason in why if reason.code != "queued_behind"]
