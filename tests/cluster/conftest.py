@@ -27,7 +27,14 @@ ON_BOTH = (
     "test_serving_endpoints",
 )
 """Files (how their names begin) whose tests run on both database programs."""
-ON_ONE = ("test_core_standing", "test_core_server", "test_db_copy", "test_db_postgres", "test_db_server")
+ON_ONE = (
+    "test_core_api",
+    "test_core_standing",
+    "test_core_server",
+    "test_db_copy",
+    "test_db_postgres",
+    "test_db_server",
+)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
