@@ -31,6 +31,8 @@ sessions:
   - {name: vit-large, id: s-91bc, user: jiwoo, project: nlp, type: batch, gpu: 16, node_count: 2, status: pending,
      submitted: -40m}
 quotas: [{user: minho, gpu: 12}]
+models: [{name: gemma, parameters: 9b}]
+endpoints: [{name: chat, model: gemma, project: vision}]
 pipelines: [{name: nightly, project: vision, steps: [{name: prepare}, {name: judge, after: [prepare]}]}]
 """
 
@@ -163,6 +165,8 @@ async def test_every_reading_tool_answers_on_a_live_cluster(sora: Person) -> Non
     needs = {"get_session": {"session": "resnet"}, "get_node": {"node": "a100-01"}}
     needs |= {name: {"session": "vit-large"} for name in ("explain_pending",)}
     needs |= {"get_session_logs": {"session": "resnet-sweep"}, "get_pipeline_run": {"run": "nightly"}}
+    needs |= {"list_files": {"folder": "imagenet"}, "get_model": {"model": "gemma"}}
+    needs |= {"get_endpoint": {"endpoint": "chat"}}
     await sora.do("run_pipeline", pipeline="nightly")
     for tool in default_registry():
         if tool.risk == "R":
@@ -178,16 +182,17 @@ async def test_quota_and_output_are_told(sora: Person) -> None:
 
 
 async def test_when_a_session_would_start_is_told_without_submitting_it(minho: Person, sora: Person) -> None:
+    before = {s.name for s in (await sora.client.sessions()).items}
     now = await minho.do("estimate_start", gpu=4, resource_group="dev")
     assert now.answer == "It would start now on l40s-01."
     behind = await minho.do("estimate_start", gpu=1, resource_group="train")
-    assert "vit-large is ahead of it in train, which keeps the order" in behind.answer
+    assert "another project's session (16 GPU) is ahead of it in train, which keeps the order" in behind.answer
     later = await sora.do("estimate_start", gpu=16, node_count=2)
     assert later.answer.startswith("It would wait, and nobody can tell how long: 2 nodes with 8 GPUs")
     assert "vit-large" in later.data["ahead"]
     never = await minho.do("estimate_start", gpu=9)
     assert (never.status, never.reasons[0].code) == ("refused", "impossible")
-    assert len((await minho.client.sessions()).items) == 1, "nothing was submitted"
+    assert {s.name for s in (await sora.client.sessions()).items} == before, "nothing was submitted"
 
 
 async def test_a_groups_policy_is_shown_changed_and_taken_back(sora: Person) -> None:
