@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 from sqlalchemy import URL
 
 from cluster.db.engine import Where
@@ -22,6 +23,8 @@ PLACES = "/usr/lib/postgresql/*/bin"
 FAST = ("fsync=off", "full_page_writes=off", "autovacuum=off")
 """What a power cut would undo is faster."""
 SECONDS = 60
+PREFIX, MAKER = "postgres-", "maker"
+"""Of its folder's name; the file in it with the process id of whoever made it."""
 
 
 class Missing(Exception):
@@ -41,7 +44,9 @@ class Server:
     def make(cls, durable: bool = False) -> "Server":
         """A new one. Raises `Missing`. `durable`: with fsync, as a real one has it."""
         bin, user = _programs(), _account()
-        folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        _clear_away(bin, user)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        (folder / MAKER).write_text(str(os.getpid()))
         if user is not None:
             shutil.chown(folder, user)
         server = cls(bin, folder, user, durable)
@@ -110,6 +115,13 @@ class Server:
         )  # fmt: skip
         if done.returncode:
             raise Missing(f"{program} failed: {done.stderr.decode(errors='replace').strip()}")
+
+
+def _clear_away(bin: Path, user: str | None) -> None:
+    """What is left of those whose maker was killed before it could close them."""
+    for mark in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/{MAKER}"):
+        if mark.owner() == pwd.getpwuid(os.getuid()).pw_name and not psutil.pid_exists(int(mark.read_text() or 0)):
+            Server(bin, mark.parent, user, durable=False).close()
 
 
 async def outside(where: Where, sql: str, *values: Any) -> list[tuple[Any, ...]]:
