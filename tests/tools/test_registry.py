@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tools import planned
 from tools.base import Context, Tool
 from tools.catalogue import catalogue
 from tools.kinds import Shape, shape_of
@@ -106,3 +107,7 @@ def test_a_name_that_no_catalogue_has_is_refused(ctx: Context) -> None:
 
 def test_descriptions_are_whole_sentences() -> None:
     assert all(describe(tool).endswith(".") for tool in TOOLS)
+
+
+def test_nothing_is_said_to_be_missing_that_is_there() -> None:
+    assert not set(planned._NOT_YET) & {tool.name for tool in default_registry()}
