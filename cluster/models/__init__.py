@@ -6,6 +6,7 @@ seconds, times are aware datetimes in UTC, shares and utilisation 0..1, temperat
 
 from cluster.models.agents import *
 from cluster.models.base import *
+from cluster.models.diagnosis import *
 from cluster.models.endpoints import *
 from cluster.models.journal import *
 from cluster.models.nodes import *
