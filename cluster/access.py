@@ -4,7 +4,7 @@ Two steps: which relations a person has to a thing (owner, member, leader of its
 relation may do with a kind of thing, in `tenancy/policy.csv` (casbin; the table is in `tenancy/README.md`).
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -77,6 +77,19 @@ def sees(user: User, owner: str, project: str) -> bool:
     return may(user, "see", "work", owner, project)
 
 
+def seer(user: User) -> Callable[[str, str], bool]:
+    """`sees` of one person, as a function of owner and project: for lists, where the policy is asked once for all.
+
+    The same policy put the other way round: whose things, and which projects', instead of whether this one.
+    """
+    who = who_may("see", "work")
+    if who.anyone or (who.admin and user.role == "admin"):
+        return lambda owner, project: True
+    mine = frozenset([user.name] if who.owner else [])
+    theirs = frozenset([*(user.projects if who.member else ()), *(user.leads if who.leader else ())])
+    return lambda owner, project: owner in mine or project in theirs
+
+
 def sees_all(user: User) -> bool:
     """Everybody's: what a query needs not filter."""
     return is_admin(user) and who_may("see", "work").admin
@@ -97,6 +110,11 @@ def must_own(user: User, what: str, owner: str, project: str) -> None:
                 project=project,
             )
         )
+
+
+def favours(user: User, owner: str, project: str) -> bool:
+    """May let it go before other people's work: the project's admin, an admin. Its owner may not."""
+    return may(user, "favour", "work", owner, project)
 
 
 def sees_folder(user: User, owner: str, project: str, permission: Permission | None = None) -> bool:

@@ -128,7 +128,8 @@ class Reads:
             found, total = [], None
         async with self._core.still() as ledger:
             if total is None:
-                found = [s for s in ledger.in_order() if _asked_for(s, query) and _is_seen(user, s)]
+                seen = veil.seen_by(user)
+                found = [s for s in ledger.in_order() if _asked_for(s, query) and seen(s)]
             key = _session_key(query.sort_by, self._core.clock.now())
             page = cut(found, key, query.order, query.sort_by, query.limit)
             items = [self._shown(user, session) for session in page.items]
@@ -208,7 +209,7 @@ class Reads:
     async def node(self, user: User, ref: str) -> Node:
         async with self._core.still() as ledger:
             tx = Transaction(self._core, user, self._core.clock.now(), dry_run=True)
-            return _node(ledger, tx.node(ref), user)
+            return _node(ledger, tx.node(ref), veil.seen_by(user))
 
     async def resource_groups(self, user: User) -> Page[ResourceGroup]:
         async with self._core.still() as ledger:
@@ -267,8 +268,8 @@ class Reads:
         def live(ledger: Ledger) -> dict[str, str]:
             names.nodes = sorted(ledger.nodes)
             names.gpu_models = sorted({n.gpu_model for n in ledger.nodes.values() if n.gpu_model})
-            latest = reversed(ledger.in_order())
-            return {s.id: s.name for s in [s for s in latest if _is_seen(user, s)][:MOST_NAMES]}
+            latest, seen = reversed(ledger.in_order()), veil.seen_by(user)
+            return {s.id: s.name for s in [s for s in latest if seen(s)][:MOST_NAMES]}
 
         async with self._moment(live) as (sessions, db):
             left = MOST_NAMES - len(sessions)
@@ -306,10 +307,6 @@ def _asked_for(session: LiveSession, query: SessionQuery) -> bool:
     return all(wanted is None or wanted == is_ for wanted, is_ in pairs)
 
 
-def _is_seen(user: User, session: LiveSession) -> bool:
-    return access.sees(user, session.user, session.project)
-
-
 def _session_key(sort_by: str, now: datetime) -> Callable[[LiveSession], Any]:
     keys: dict[str, Callable[[LiveSession], Any]] = {
         "created": lambda s: s.submitted,
@@ -333,12 +330,13 @@ _NODE_KEYS: dict[str, Callable[[Node], Any]] = {
 
 
 def _nodes(ledger: Ledger, user: User) -> list[Node]:
-    return [_node(ledger, ledger.nodes[name], user) for name in sorted(ledger.nodes)]
+    seen = veil.seen_by(user)
+    return [_node(ledger, ledger.nodes[name], seen) for name in sorted(ledger.nodes)]
 
 
-def _node(ledger: Ledger, node: LiveNode, user: User) -> Node:
+def _node(ledger: Ledger, node: LiveNode, seen: veil.Sees) -> Node:
     """With the names of those sessions there that the person may see."""
-    names = sorted({s.name for s in ledger.sessions_on(node.name) if _is_seen(user, s)})
+    names = sorted({s.name for s in ledger.sessions_on(node.name) if seen(s)})
     return records.node(node, list(ledger.ranks_on(node.name)), names)
 
 

@@ -58,6 +58,11 @@ class Done:
     undoes: AuditRow | None = None
     """What an undo took back."""
 
+    def add(self, more: "Done") -> None:
+        """What else is told."""
+        self.effects += more.effects
+        self.warnings += more.warnings
+
 
 OnDisk = Callable[[Volumes], object]
 
@@ -287,8 +292,8 @@ class Transaction:
         latest = select(SessionRow.name).where(SessionRow.ended.is_not(None), seen_by(self.user))
         async with self.look() as db:
             names = set(await db.scalars(latest.order_by(SessionRow.ended.desc()).limit(NAMES)))
-        live = self.ledger.sessions.values()
-        names |= {s.name for s in live if access.sees(self.user, s.user, s.project)}
+        sees = access.seer(self.user)
+        names |= {s.name for s in self.ledger.sessions.values() if sees(s.user, s.project)}
         return NotFound(S("There is no session {name}.", name=ref), nearest(ref, names))
 
     async def recall(self, ident: str) -> LiveSession | None:

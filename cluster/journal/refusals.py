@@ -51,6 +51,8 @@ class Refusals:
     def __init__(self, core: "Core") -> None:
         self._core = core
         self._windows: dict[str, Window] = {}
+        self._cut_off = 0
+        """Rows that could not be written since the journal could be the last time."""
 
     async def note(
         self, user: User, operation: Operation, reasons: Sequence[Reason], result: Literal["refused", "failed"]
@@ -90,7 +92,17 @@ class Refusals:
         try:
             await self._core.writer.together(self._core.system, row)
         except ClusterError as e:
-            log.error("a refusal is not in the journal", user=user, action=action, why=str(e))
+            self._lost(user, action, e)
+        else:
+            if self._cut_off:
+                log.warning("refusals are in the journal again", missing=self._cut_off)
+            self._cut_off = 0
+
+    def _lost(self, user: str, action: str, why: ClusterError) -> None:
+        """Said once until the journal can be written again: while it can't, every request may come to this."""
+        if not self._cut_off:
+            log.error("a refusal is not in the journal", user=user, action=action, why=str(why))
+        self._cut_off += 1
 
     # ── as a keeper ──────────────────────────────────────────────────────────────────────────────
 

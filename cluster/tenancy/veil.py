@@ -14,7 +14,8 @@ NAMED = ("first", "name", "names")
 
 def seen_by(user: User) -> Sees:
     """Which sessions `user` may see."""
-    return lambda session: access.sees(user, session.user, session.project)
+    sees = access.seer(user)
+    return lambda session: sees(session.user, session.project)
 
 
 def seen_from(session: LiveSession) -> Sees:

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
+from structlog.testing import capture_logs
 
 from cluster import house
 from cluster.core import Core
 from cluster.db.engine import Where
 from cluster.db.tables import AuditRow
-from cluster.errors import Invalid, NotAllowed
+from cluster.errors import Invalid, NotAllowed, Unavailable
 from cluster.journal import refusals
 from cluster.journal.chain import Checker, Link, chained
 from cluster.journal.chain import contents as contents_of
@@ -27,6 +28,7 @@ from cluster.models import (
     Undo,
     User,
 )
+from cluster.sentence import S
 from cluster.simulator.lab import Lab
 
 BOSS = User(name="boss", role="admin")
@@ -106,6 +108,25 @@ async def test_a_flood_of_refusals_is_thirty_rows_a_minute_and_one_that_says_how
     assert newest.operation["count"] == 70  # type: ignore[index]
     assert lab.core.refusals.due() is None
     assert (await lab.boss.verify_audit()).whole
+
+
+async def test_while_the_journal_can_not_be_written_that_is_said_once_until_it_can(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable(S("The database does not answer."))
+
+    await lab.node("n1")
+    with capture_logs() as said:
+        for _ in range(2):
+            with monkeypatch.context() as down:
+                down.setattr(lab.core.db, "append", away)
+                for _ in range(3):
+                    assert (await lab.ann.execute(CordonNode(node="n1"))).refused
+            assert (await lab.ann.execute(CordonNode(node="n1"))).refused
+    told = [(line["log_level"], line.get("missing")) for line in said if "in the journal" in line["event"]]
+    assert told == [("error", None), ("warning", 3)] * 2
+    assert (await lab.boss.audit(user="ann")).total == 2
 
 
 async def test_a_refused_operation_as_long_as_a_book_is_kept_by_its_beginning(lab: Lab) -> None:

@@ -59,6 +59,15 @@ def test_a_query_filters_as_sees_does(user: User, owner: str, project: str) -> N
     assert found == access.sees(user, owner, project)
 
 
+@pytest.mark.parametrize("may", [*access.Who._fields, "", "as it is"])
+@given(user=users(), owner=st.sampled_from(NAMES), project=st.sampled_from(PROJECTS))
+def test_a_list_shows_what_sees_allows_whatever_the_policy_says(may: str, user: User, owner: str, project: str) -> None:
+    told = access.who_may("see", "work") if may == "as it is" else access.Who(*(f == may for f in access.Who._fields))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(access, "who_may", lambda action, kind: told)
+        assert access.seer(user)(owner, project) == access.sees(user, owner, project)
+
+
 def test_leading_one_project_gives_nothing_in_another() -> None:
     lea = User(name="lea", projects=["red", "blue"], leads=["red"])
     assert access.leads(lea, "red")
