@@ -399,6 +399,8 @@ class ReplicaRow(Base):
     """On its node; no other live replica has it."""
     draining: Mapped[datetime | None]
     """Since when it gets no new requests, because it is to be stopped."""
+    leaving: Mapped[datetime | None]
+    """Since when its node is being emptied: it serves until a stand-in does."""
     gone: Mapped[datetime | None]
     """When its session's end was noted; for a day, since who stopped a waiting one may take that back."""
 

@@ -20,7 +20,7 @@ from cluster.models import EndpointHealth, EndpointState, Launch, NodeStatus, Se
 from cluster.models import ReplicaPhase as Phase
 from cluster.sentence import S, Sentence
 from cluster.serving.health import Health, Target
-from cluster.serving.rollout import Seen, Wish
+from cluster.serving.rollout import ASKED_WITHIN, Seen, Wish
 from cluster.serving.routes import Route, Routes
 
 REMEMBERED = timedelta(days=1)
@@ -117,6 +117,16 @@ class Picture:
     """Those that are live again, though their end was noted."""
 
     @property
+    def moved(self) -> list[Alive]:
+        """Those whose node is being emptied, or not any more, and nobody has taken note of it."""
+        return [a for a in self.alive if (a.row.leaving is None) is not (a.seen.leaving is None)]
+
+    @property
+    def news(self) -> bool:
+        """There is something to be taken note of."""
+        return bool(self.ended or self.back or self.moved)
+
+    @property
     def seen(self) -> list[Seen]:
         return [a.seen for a in self.alive]
 
@@ -155,7 +165,9 @@ def _alive(
 ) -> Alive:
     node = ledger.nodes.get(session.ranks[0].node) if session.ranks else None
     phase, since = _phase(row, session, node, health, now)
-    seen = Seen(session.id, row.revision, phase, since, routes.in_flight(session.id))
+    leaving = (row.leaving or now) if node is not None and node.status == NodeStatus.DRAINING else None
+    before = session.started is not None and since - session.started > ASKED_WITHIN
+    seen = Seen(session.id, row.revision, phase, since, routes.in_flight(session.id), leaving, before)
     return Alive(row, session, node, seen)
 
 

@@ -13,6 +13,7 @@ import structlog
 from cluster.db.tables import EndpointRow, ReplicaRow, RevisionRow
 from cluster.errors import ClusterError
 from cluster.ledger import Ledger
+from cluster.live import LiveSession
 from cluster.models import EndpointState, SessionState
 from cluster.serving import rollout, steps
 from cluster.serving.endpoints import Known, Picture, picture, read
@@ -41,11 +42,22 @@ class Serving:
         self.proxy = Proxy(self.routes)
         core.metrics.add(self.routes.measures)
         self._known: list[Known] = []
+        self._replicas: dict[str, tuple[Known, ReplicaRow]] = {}
         self._stale = True
 
     def note(self, touched: Collection[type]) -> None:
         """The ORM has changed rows of these classes."""
         self._stale = self._stale or bool(TABLES & set(touched))
+
+    def endpoint_of(self, session: LiveSession) -> Known | None:
+        """The active endpoint that `session` is to serve on; from memory, as of the last look."""
+        known, row = self._replicas.get(session.id, (None, None))
+        wanted = row is not None and row.draining is None and session.state != SessionState.TERMINATING
+        return known if wanted and known and known.row.state == EndpointState.ACTIVE else None
+
+    def serving(self, name: str) -> set[str]:
+        """The sessions that take the endpoint's requests, as of the last look."""
+        return {backend.session for backend in self.routes[name].backends} if name in self.routes else set()
 
     async def look(self) -> list[Picture]:
         """All endpoints as they are now; the proxy and the health checks are told on the way."""
@@ -53,6 +65,7 @@ class Serving:
             if self._stale:
                 async with self._core.db.read() as db:
                     self._known = await read(db, self._core.clock.now())
+                self._replicas = {row.session: (known, row) for known in self._known for row in known.replicas}
                 self._stale = False
             pictures = [self.picture(known, ledger) for known in self._known]
             self._tell(pictures)
@@ -88,7 +101,7 @@ class EndpointKeeper:
         now = self._core.clock.now()
         changed = False
         for at in pictures:
-            if at.ended or at.back or rollout.next_steps(at.known.wish, at.seen, now):
+            if at.news or rollout.next_steps(at.known.wish, at.seen, now):
                 changed = await self._keep(at.known.row.id, at.known.row.name) or changed
         if changed:
             pictures = await self._serving.look()

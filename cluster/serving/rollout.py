@@ -21,7 +21,11 @@ SICK_LIMIT = timedelta(minutes=1)
 ROOM_PATIENCE = timedelta(seconds=20)
 """In an update, a new replica that waits so long for room gets an old one's."""
 ROOM_LIMIT = timedelta(hours=1)
-"""An update whose first replica finds no room for so long is given up."""
+"""An update with a replica that finds no room for so long is given up."""
+MOVE_LIMIT = timedelta(minutes=5)
+"""A replica on a node that is emptied is let go so long after a stand-in should have been ready, healthy or not."""
+ASKED_WITHIN = timedelta(seconds=15)
+"""After a restart of the server nobody has asked a replica yet: for so long it may be healthy all the same."""
 MOST_TRIES = 3
 """An update is given up after so many failures of its replicas."""
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=2), timedelta(minutes=5)
@@ -49,6 +53,11 @@ class Wish:
     ready_within: timedelta = timedelta(minutes=10)
 
     @property
+    def moves_within(self) -> timedelta:
+        """A replica on a node that is emptied serves on for so long at most."""
+        return self.ready_within + MOVE_LIMIT
+
+    @property
     def next_try(self) -> datetime | None:
         """Before then nothing is started anew, after a failure."""
         return None if self.failed_at is None or not self.failures else self.failed_at + pause(self.failures)
@@ -63,6 +72,10 @@ class Seen:
     phase: Phase
     since: datetime
     in_flight: int = 0
+    leaving: datetime | None = None
+    """Since when its node is being emptied: it serves on until it is replaced."""
+    ran_before: bool = False
+    """It ran long before it was asked for the first time: the server is new, the replica is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +147,8 @@ def next_steps(wish: Wish, replicas: Sequence[Seen], now: datetime) -> list[Step
         return [*stops, GiveUp(hopeless)]
     if bad := [Stop(r.session, why) for r in replicas if (why := _fault(wish, r, now))]:
         return [*stops, *bad]  # whether there is to be a pause is seen when they have been counted
-    old = [r for r in _staying(replicas) if r.revision != wish.revision]
-    current = [r for r in _staying(replicas) if r.revision == wish.revision]
+    old = [r for r in _staying(replicas) if r.revision != wish.revision or r.leaving is not None]
+    current = [r for r in _staying(replicas) if r not in old]
     if old:
         return [*stops, *_update(wish, old, current, replicas, now)]
     return [*stops, *_good_news(wish, current, now), *_hold(wish, current, now)]
@@ -166,19 +179,21 @@ def _update(
 ) -> list[Step]:
     """One more of the new revision, and when it is healthy one fewer of the old: never fewer healthy than wanted.
 
-    Where there is no room for one more, an old one makes it: then one fewer than wanted, but never none.
+    Where there is no room for one more, an old one makes it: then one fewer than wanted, but never none. Replicas that
+    have to leave their node are old as well; where all are such, their stand-ins come at the same time.
     """
     here = [r for r in current if r.phase is not Phase.AWAY]
     healthy = sum(r.phase is Phase.HEALTHY for r in (*old, *here))
     coming = [r for r in here if r.phase is not Phase.HEALTHY]
-    steps: list[Step] = [*_drains(r for r in old if r.phase is not Phase.HEALTHY)]
-    good = [r for r in old if r.phase is Phase.HEALTHY]
+    steps: list[Step] = [*_drains(r for r in old if not _may_serve(r, now) or _overdue(wish, r, now))]
+    good = [r for r in old if r.phase is Phase.HEALTHY and not _overdue(wish, r, now)]
     spare = max(0, healthy - wish.wanted)
     if not spare and _short_of_room(coming, now) and not _leaving(every):
         spare = 1 if healthy == wish.wanted > 1 else 0
     steps += _drains(sorted(good, key=_worth)[:spare])
-    if not coming and len(here) < wish.wanted:
-        steps += _starts(wish, 1, now)
+    at_once = wish.wanted if all(r.leaving is not None for r in old) else 1
+    if (missing := min(at_once - len(coming), wish.wanted - len(here))) > 0:
+        steps += _starts(wish, missing, now)
     return [*steps, *_drains(sorted(here, key=_worth)[: max(0, len(here) - wish.wanted)])]
 
 
@@ -199,8 +214,7 @@ def _hopeless(wish: Wish, replicas: Sequence[Seen], now: datetime) -> Literal["r
     new = [r for r in replicas if r.revision == wish.revision]
     if any(r.phase is Phase.STARTING and now - r.since >= wish.ready_within for r in new):
         return "late"
-    waits = wish.updating is not None and any(r.phase is Phase.WAITING and now - r.since >= ROOM_LIMIT for r in new)
-    return "room" if waits and not any(r.phase is Phase.HEALTHY for r in new) else None
+    return "room" if any(r.phase is Phase.WAITING and now - r.since >= ROOM_LIMIT for r in new) else None
 
 
 def _fault(wish: Wish, replica: Seen, now: datetime) -> Literal["late", "sick"] | None:
@@ -212,6 +226,17 @@ def _fault(wish: Wish, replica: Seen, now: datetime) -> Literal["late", "sick"] 
 
 def _drained(replica: Seen, now: datetime) -> bool:
     return replica.phase is Phase.DRAINING and (not replica.in_flight or now - replica.since >= DRAIN_LIMIT)
+
+
+def _may_serve(replica: Seen, now: datetime) -> bool:
+    """It is healthy, or may be and has only not been asked yet."""
+    unasked = replica.phase is Phase.STARTING and replica.ran_before and now - replica.since < ASKED_WITHIN
+    return replica.phase is Phase.HEALTHY or unasked
+
+
+def _overdue(wish: Wish, replica: Seen, now: datetime) -> bool:
+    """Its node is to be empty, and a stand-in had all the time that it may need."""
+    return replica.leaving is not None and now - replica.leaving >= wish.moves_within
 
 
 def _short_of_room(coming: Sequence[Seen], now: datetime) -> bool:
@@ -233,9 +258,10 @@ def _drains(replicas: Iterable[Seen]) -> list[Step]:
 _ORDER = (Phase.AWAY, Phase.UNHEALTHY, Phase.WAITING, Phase.PREPARING, Phase.STARTING, Phase.HEALTHY)
 
 
-def _worth(replica: Seen) -> tuple[int, float, str]:
-    """The least worth keeping first: what does not serve, then what has served for the shortest time."""
-    return _ORDER.index(replica.phase), -replica.since.timestamp(), replica.session
+def _worth(replica: Seen) -> tuple[int, bool, float, str]:
+    """The least worth keeping first: what does not serve, what must go anyway, what has served the shortest."""
+    stays = replica.leaving is None
+    return _ORDER.index(replica.phase), stays, -replica.since.timestamp(), replica.session
 
 
 def due(wish: Wish, replicas: Sequence[Seen], now: datetime) -> datetime | None:
@@ -247,6 +273,7 @@ def due(wish: Wish, replicas: Sequence[Seen], now: datetime) -> datetime | None:
         moments.append(wish.state_since + DELETE_LIMIT)
     for replica in replicas:
         moments += [replica.since + limit for limit in _limits(wish, replica.phase)]
+        moments.append(replica.leaving + wish.moves_within if replica.leaving else None)
     return min((m for m in moments if m is not None and m > now), default=None)
 
 
@@ -257,7 +284,7 @@ def _limits(wish: Wish, phase: Phase) -> list[timedelta]:
         case Phase.UNHEALTHY:
             return [SICK_LIMIT]
         case Phase.STARTING:
-            return [wish.ready_within]
+            return [ASKED_WITHIN, wish.ready_within]
         case Phase.WAITING if wish.former is not None:
             return [ROOM_PATIENCE, ROOM_LIMIT]
         case _:

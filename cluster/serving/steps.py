@@ -11,7 +11,7 @@ from cluster.live import LiveSession
 from cluster.models import EndpointState, Launch, Reason, SessionResult, SessionType, StartSession, User
 from cluster.operations import sessions
 from cluster.sentence import Param, S, Sentence
-from cluster.serving.endpoints import REMEMBERED, Known, Picture, move
+from cluster.serving.endpoints import REMEMBERED, Alive, Known, Picture, move
 from cluster.serving.rollout import (
     Deleted,
     Drain,
@@ -45,6 +45,9 @@ async def take(tx: Transaction, at: Picture) -> Took:
     took = Took()
     for row in at.back:
         row.gone, took.changed = None, True
+    for a in at.moved:
+        _note_move(tx, at.known.row, a)
+        took.changed = True
     for row in at.ended:
         await _note_end(tx, at.known, row)
         took.changed = True
@@ -169,6 +172,18 @@ def _drain(tx: Transaction, at: Picture, ident: str, took: Took) -> None:
     )
     row = at.known.row
     tx.event("replica_draining", row.name, said, owner=row.owner, project=row.project)
+
+
+def _note_move(tx: Transaction, row: EndpointRow, a: Alive) -> None:
+    """Its node is being emptied from now on, or is not any more."""
+    a.row.leaving = a.seen.leaving
+    words: dict[str, Param] = {"replica": a.session.name, "name": row.name, "node": a.node.name if a.node else ""}
+    said = (
+        S("{replica} of {name} has to leave {node}; it serves until a stand-in does.", **words)
+        if a.row.leaving is not None
+        else S("{replica} of {name} stays on {node}.", **words)
+    )
+    tx.event("replica_moving", row.name, said, owner=row.owner, project=row.project)
 
 
 async def _note_end(tx: Transaction, known: Known, row: ReplicaRow) -> None:

@@ -117,6 +117,7 @@ def upgrade() -> None:
         sa.Column("revision", Int, nullable=False),
         sa.Column("port", Int, nullable=False),
         sa.Column("draining", Utc(), nullable=True),
+        sa.Column("leaving", Utc(), nullable=True),
         sa.Column("gone", Utc(), nullable=True),
         sa.ForeignKeyConstraint(["endpoint"], ["endpoints.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(
