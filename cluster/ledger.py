@@ -201,7 +201,7 @@ class Ledger:
         """From the database, as it was at the last commit."""
         ledger = cls()
         for row in db.execute(select(NodeRow.__table__).order_by(NodeRow.name)).mappings():
-            ledger.set_node(LiveNode(**row))
+            ledger.set_node(LiveNode.of(row))
         table = SessionRow.__table__
         live = select(table).where(table.c.ended.is_(None)).order_by(table.c.submitted, table.c.id)
         sessions = {row["id"]: LiveSession.of(row) for row in db.execute(live).mappings()}

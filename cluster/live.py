@@ -9,6 +9,7 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
+from cluster import bounds
 from cluster.db.tables import AllocationRow, NodeRow, SessionRow
 
 
@@ -77,7 +78,7 @@ class LiveSession:
     @classmethod
     def of(cls, columns: Mapping[Any, Any]) -> "LiveSession":
         """From the columns of its row, without ranks."""
-        return cls(**columns)
+        return cls(**bounds.within(columns["id"], columns, bounds.SESSION))
 
 
 @dataclass(slots=True)
@@ -103,6 +104,11 @@ class LiveNode:
     sample: dict[str, Any] = field(default_factory=dict)
     last_beat: datetime | None = None
 
+    @classmethod
+    def of(cls, columns: Mapping[Any, Any]) -> "LiveNode":
+        """From the columns of its row."""
+        return cls(**bounds.within(columns["name"], columns, bounds.NODE))
+
 
 SESSION_COLUMNS = tuple(column.name for column in SessionRow.__table__.columns)
 NODE_COLUMNS = tuple(column.name for column in NodeRow.__table__.columns)
@@ -115,4 +121,5 @@ rank_values = attrgetter(*RANK_COLUMNS)
 
 def rank_of(columns: Mapping[Any, Any]) -> Rank:
     """From the columns of its row."""
+    columns = bounds.within(columns["session"], columns, bounds.RANK)
     return Rank(**{**columns, "devices": {int(index): share for index, share in columns["devices"].items()}})

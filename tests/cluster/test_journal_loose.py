@@ -1,12 +1,15 @@
 """Small things that were left: what a restart, a wrong row or a crowd must not change."""
 
 from datetime import timedelta
+from math import inf
 
 import pytest
+from sqlalchemy import update
 
 from cluster.core import CROWD, Core
 from cluster.db.tables import AllocationRow, GroupRow, NodeRow, QuotaRow, SessionRow
 from cluster.models import SetSchedulingPolicy, StartSession
+from cluster.models.agents import MOST_CORES
 from cluster.simulator.lab import Lab
 
 
@@ -73,6 +76,46 @@ async def test_a_group_with_a_mistyped_policy_in_the_database_waits_and_the_othe
     assert (await lab.boss.status()).warnings == []
     await lab.later(timedelta(minutes=1).total_seconds())
     assert (await lab.boss.explain("waits")).reasons != [reason]
+
+
+@pytest.mark.parametrize("state", ["runs", "waits"])
+@pytest.mark.parametrize(
+    ("column", "amount"),
+    [("time_limit", 1e15), ("time_limit", -1e300), ("grace", 1e300), ("cpu", 1e300), ("cpu", -5.0), ("memory", 2**62),
+     ("gpu", 1e300), ("node_count", 2**40), ("priority", 2**60)],
+)  # fmt: skip
+async def test_a_session_of_an_old_row_with_an_absurd_amount_stops_nobodys_rounds(
+    lab: Lab, column: str, amount: float, state: str
+) -> None:
+    node = await lab.node("n1", cpu=2)
+    await lab.ann.execute(StartSession(command="x", name="runs", cpu=2, memory=1))
+    await node.obey()
+    await lab.ann.execute(StartSession(command="x", name="waits", cpu=2, memory=1))
+    async with lab.core.db.write() as db:
+        await db.execute(update(SessionRow).where(SessionRow.name == state).values({column: amount}))
+    assert await rounds_go_on(lab)
+    assert {s.name for s in (await lab.ann.sessions()).items} == {"runs", "waits", "new"}
+
+
+@pytest.mark.parametrize(("column", "amount"), [("cpu", 1e300), ("cpu", -1e300), ("cpu", inf), ("memory", 2**62)])
+async def test_a_node_of_an_old_row_with_an_absurd_amount_stops_nobodys_rounds(
+    lab: Lab, column: str, amount: float
+) -> None:
+    await lab.node("n1", cpu=2)
+    await lab.node("n2", cpu=2)
+    async with lab.core.db.write() as db:
+        await db.execute(update(NodeRow).where(NodeRow.name == "n1").values({column: amount}))
+    assert await rounds_go_on(lab)
+    assert 2 <= (await lab.ann.status()).capacity.cpu <= MOST_CORES + 2
+
+
+async def rounds_go_on(lab: Lab) -> bool:
+    """Also what is previewed: it looks into the future, with every time limit."""
+    lab.core.db.touched.update((SessionRow, NodeRow))
+    asked = StartSession(command="z", name="new", cpu=1, memory=1, project="red")
+    outcomes = [await lab.boss.preview(asked), await lab.boss.execute(asked)]
+    await lab.later(1)
+    return not any(outcome.refused for outcome in outcomes)
 
 
 async def test_in_a_crowd_a_start_is_still_told_why_it_waits(lab: Lab) -> None:
