@@ -240,7 +240,9 @@ def _overdue(wish: Wish, replica: Seen, now: datetime) -> bool:
 
 
 def _short_of_room(coming: Sequence[Seen], now: datetime) -> bool:
-    return any(r.phase is Phase.WAITING and now - r.since >= ROOM_PATIENCE for r in coming)
+    """All that are coming wait, and one has for long. What is being set up is waited for instead."""
+    waits = [r.phase is Phase.WAITING for r in coming]
+    return all(waits) and any(now - r.since >= ROOM_PATIENCE for r in coming)
 
 
 def _staying(replicas: Iterable[Seen]) -> list[Seen]:

@@ -364,3 +364,62 @@ def test_a_replica_whose_node_is_lost_has_a_stand_in_at_once_and_the_spare_one_g
     stand_in = Seen("s-2", 1, Phase.HEALTHY, T0 + timedelta(minutes=1))
     assert next_steps(wish, [away, stand_in], T0) == []
     assert next_steps(wish, [replace(away, phase=Phase.HEALTHY), stand_in], T0) == [Drain("s-2")]
+
+
+# ── nodes that are emptied ───────────────────────────────────────────────────────────────────────
+
+
+def test_an_update_that_has_moved_partly_and_finds_no_more_room_is_given_up_as_well() -> None:
+    """One has moved; since then a node was lost, and there is room for nothing new."""
+    wish = Wish(EndpointState.ACTIVE, T0, 3, 2, former=1, updating=T0)
+    replicas = [Seen("s-1", 1, Phase.HEALTHY, T0), Seen("s-2", 2, Phase.HEALTHY, T0), Seen("s-3", 2, Phase.WAITING, T0)]
+    assert next_steps(wish, replicas, T0 + rollout.ROOM_LIMIT - timedelta(seconds=1)) == []
+    assert next_steps(wish, replicas, T0 + rollout.ROOM_LIMIT) == [GiveUp("room")]
+
+
+@pytest.mark.parametrize("wanted", [1, 3])
+def test_replicas_on_a_node_that_is_emptied_serve_until_their_stand_ins_do(wanted: int) -> None:
+    wish = Wish(EndpointState.ACTIVE, T0, wanted, 1)
+    leaving = [Seen(f"s-{n}", 1, Phase.HEALTHY, T0, leaving=T0) for n in range(wanted)]
+    assert next_steps(wish, leaving, T0) == [Start(wanted)]
+    coming = [Seen(f"t-{n}", 1, Phase.STARTING, T0) for n in range(wanted)]
+    assert next_steps(wish, [*leaving, *coming], T0) == []
+    ready = [replace(coming[0], phase=Phase.HEALTHY), *coming[1:]]
+    assert next_steps(wish, [*leaving, *ready], T0) == [Drain("s-0")]
+
+
+def test_without_room_the_last_replica_of_an_emptied_node_is_let_go_when_its_time_is_over() -> None:
+    wish = Wish(EndpointState.ACTIVE, T0, 1, 1)
+    last = Seen("s-1", 1, Phase.HEALTHY, T0, leaving=T0)
+    waits = Seen("s-2", 1, Phase.WAITING, T0)
+    almost = T0 + wish.moves_within - timedelta(seconds=1)
+    assert next_steps(wish, [last, waits], almost) == []
+    assert due(wish, [last], almost) == T0 + wish.moves_within
+    assert next_steps(wish, [last, waits], T0 + wish.moves_within) == [Drain("s-1")]
+
+
+@STEADY
+@given(wanted=st.integers(1, 5), spare=st.integers(1, 3), emptied=st.sets(st.integers(0, 4)), update=st.booleans())
+def test_emptying_nodes_never_leaves_fewer_healthy_than_are_wanted_and_ends(
+    wanted: int, spare: int, emptied: set[int], update: bool
+) -> None:
+    theatre = running(wanted, room=wanted + spare)
+    theatre.watch()
+    if update:
+        theatre.update(2)
+    idents = sorted(theatre.replicas)
+    for ident in {idents[n % wanted] for n in emptied}:
+        theatre.replicas[ident] = replace(theatre.replicas[ident], leaving=theatre.now)
+    theatre.settle()
+    theatre.run(lambda: theatre.done and not any(r.leaving for r in theatre.replicas.values()))
+    assert theatre.fewest >= wanted
+
+
+def test_a_new_server_lets_no_old_replica_go_before_it_has_asked_it() -> None:
+    wish = Wish(EndpointState.ACTIVE, T0, 1, 2, former=1, updating=T0)
+    unasked = Seen("s-1", 1, Phase.STARTING, T0, ran_before=True)
+    new = Seen("s-2", 2, Phase.STARTING, T0)
+    assert next_steps(wish, [unasked, new], T0) == []
+    assert due(wish, [unasked, new], T0) == T0 + rollout.ASKED_WITHIN
+    assert next_steps(wish, [unasked, new], T0 + rollout.ASKED_WITHIN) == [Drain("s-1")]
+    assert next_steps(wish, [replace(unasked, ran_before=False), new], T0) == [Drain("s-1")]
