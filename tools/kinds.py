@@ -9,6 +9,8 @@ from typing import Annotated, Literal, get_args, get_origin
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
+from tools.linking.quantities import Measure
+
 Noun = Literal[
     "session",
     "live_session",
@@ -35,12 +37,13 @@ class Kind:
     """How one value is read.
 
     `of` says what a `name` names; `bare` is the unit of a `duration` that is a number alone, as people write it there
-    (`--time=90` is minutes). `since` is a duration back from now, or a time.
+    (`--time=90` is minutes). `since` is a duration back from now, or a time. `measure` says what a `quantity` counts.
     """
 
-    kind: Literal["name", "text", "size", "duration", "time", "since"]
+    kind: Literal["name", "text", "size", "duration", "time", "since", "quantity"]
     of: Noun | None = None
     bare: Literal["s", "m"] | None = None
+    measure: Measure | None = None
 
 
 _NAME = Field(min_length=1, max_length=200)
@@ -66,6 +69,9 @@ NewName = Annotated[str, Kind("text"), Field(min_length=1, max_length=100)]
 Size = Annotated[str, Kind("size"), Field(pattern=r"^\d+(\.\d+)?[kmgtp]$", max_length=20)]
 Duration = Annotated[str, Kind("duration", bare="m"), Field(pattern=r"^\d+(\.\d+)?[smhd]$", max_length=20)]
 Grace = Annotated[str, Kind("duration", bare="s"), Field(pattern=r"^\d+(\.\d+)?[smhd]$", max_length=20)]
+Count = Annotated[str, Kind("quantity", measure="count"), Field(pattern=r"^\d+(\.\d+)?[kmbt]$", max_length=24)]
+Money = Annotated[str, Kind("quantity", measure="money"), Field(pattern=r"^\d+ (USD|KRW|EUR)$", max_length=24)]
+Power = Annotated[str, Kind("quantity", measure="power"), Field(pattern=r"^\d+(\.\d+)?kW$", max_length=24)]
 When = Annotated[str, Kind("time"), Field(max_length=40)]
 Since = Annotated[str, Kind("since"), Field(max_length=40)]
 Limit = Annotated[int, Field(ge=1, le=1000)]

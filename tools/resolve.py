@@ -23,6 +23,7 @@ from tools.linking.amounts import read_duration, read_size
 from tools.linking.enums import read_bool, read_choice
 from tools.linking.names import Match, find, fold, is_oneself, position
 from tools.linking.numbers import number, read_number
+from tools.linking.quantities import Measure, read_quantity
 from tools.linking.times import read_since, read_time
 from tools.outcome import failure, unfit
 from tools.questions import choices, unknown, which
@@ -163,6 +164,8 @@ class _Linking:
                 return self._time(argument, said)
             case "since":
                 return self._known(read_since(said, self._ctx.now), argument, said, S("24h or yesterday 18:00"))
+            case "quantity":
+                return self._quantity(argument, kind.measure or "count", said)
             case "text":
                 return said.strip()
 
@@ -210,6 +213,10 @@ class _Linking:
 
     def _duration(self, argument: str, said: str, bare: str | None) -> str:
         return self._known(read_duration(said, bare), argument, said, S("90m, 12h or 3d"))
+
+    def _quantity(self, argument: str, measure: Measure, said: str) -> str:
+        examples = {"count": S("70b or 1.5t"), "money": S("$200k or 500000 EUR"), "power": S("60kW or 1MW")}
+        return self._known(read_quantity(said, measure), argument, said, examples[measure])
 
     def _time(self, argument: str, said: str) -> str:
         when = self._known(

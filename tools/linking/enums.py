@@ -40,6 +40,10 @@ _SAME: dict[str, dict[str, str]] = {
         "project_admin": "projectadmin lead owner manager 프로젝트관리자",
         "admin": "administrator root superuser 관리자",
     },
+    "goal": {
+        "train": "training pretrain pretraining learn teach 학습 훈련 트레이닝 사전학습 가르치는 학습시키는",
+        "serve": "serving inference infer host deploy run 서빙 서비스 추론 인퍼런스 배포 운영",
+    },
     "severity": {
         "info": "information 정보",
         "warning": "warn warnings 경고",

@@ -1,0 +1,1 @@
+"""Sizing of clusters: pure arithmetic over published numbers. See README.md."""
