@@ -13,6 +13,7 @@ from cluster import errors, transfer
 from cluster.models import (
     AuditEntry,
     ClusterStatus,
+    Diagnosis,
     Endpoint,
     EstimateStart,
     Event,
@@ -117,6 +118,10 @@ class Client:
 
     async def node(self, ref: str) -> Node:
         return await self._get(f"/v1/nodes/{_part(ref)}", Node)
+
+    async def diagnosis(self, target: str | None = None) -> Diagnosis:
+        """What is wrong with a node, an endpoint or a session; with everything when left out."""
+        return await self._get("/v1/diagnosis", Diagnosis, target=target)
 
     async def resource_groups(self) -> Page[ResourceGroup]:
         return await self._get("/v1/resource-groups", Page[ResourceGroup])

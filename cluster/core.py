@@ -30,6 +30,7 @@ from cluster.db.tables import (
     SessionRow,
     UsageRow,
 )
+from cluster.diagnosis.reads import Diagnoses
 from cluster.directory import KINDS, Directory
 from cluster.draft import Draft
 from cluster.errors import ClusterError, NotFound
@@ -123,6 +124,7 @@ class Core:
         self.models = Models(self)
         self.installs = Installs(self)
         self.serving = Serving(self)
+        self.diagnoses = Diagnoses(self)
         self.autoscaler = Autoscaler(self)
         self.keepers: list[Keeper] = [
             self.refusals,

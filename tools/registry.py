@@ -9,6 +9,8 @@ from tools.autoscaling import SetAutoscalingTool
 from tools.base import Context, Result, Tool
 from tools.catalogue import catalogue
 from tools.cluster import GetAuditLog, GetClusterStatus, ListEvents, ListImages, ListResourceGroups, UndoTool
+from tools.designing import DesignCluster
+from tools.diagnose import Diagnose
 from tools.endpoints import DeleteEndpointTool, DeployModelTool, GetEndpoint, ListEndpoints, ScaleEndpointTool
 from tools.files import CloneFolderTool, ListFiles, SetFolderQuotaTool, ShareFolderTool, UnshareFolderTool
 from tools.folders import CreateFolderTool, DeleteFolderTool, ListFolders, RestoreFolderTool
@@ -21,7 +23,7 @@ from tools.membership import (
     RemoveProjectMemberTool,
 )
 from tools.models import GetModel, InstallModelTool, ListModels
-from tools.nodes import CordonNodeTool, DrainNodeTool, GetNode, ListNodes, UncordonNodeTool
+from tools.nodes import CordonNodeTool, DrainNodeTool, GetNode, ListNodes, MoveNodeTool, UncordonNodeTool
 from tools.outcome import unfit
 from tools.people import ListProjects, ListUsers
 from tools.pipelines import (
@@ -36,6 +38,7 @@ from tools.quotas import GetQuota, SetQuotaTool
 from tools.scheduling import EstimateStartTool, SetSchedulingPolicyTool
 from tools.sessions import ExplainPending, GetSession, GetSessionLogs, ListSessions
 from tools.starting import StartSessionTool, TerminateSessionsTool
+from tools.tending import RestartSessionTool, SetSessionPriorityTool
 
 
 class Registry:
@@ -77,10 +80,10 @@ def default_registry() -> Registry:
     """Every tool that Helmsman has."""
     return Registry(
         [
-            ListSessions(), GetSession(), StartSessionTool(), TerminateSessionsTool(),
-            GetSessionLogs(), ExplainPending(), EstimateStartTool(),
-            ListNodes(), GetNode(), CordonNodeTool(), UncordonNodeTool(), DrainNodeTool(),
-            GetClusterStatus(), ListEvents(), GetAuditLog(), UndoTool(),
+            ListSessions(), GetSession(), StartSessionTool(), TerminateSessionsTool(), RestartSessionTool(),
+            GetSessionLogs(), SetSessionPriorityTool(), ExplainPending(), EstimateStartTool(),
+            ListNodes(), GetNode(), CordonNodeTool(), UncordonNodeTool(), DrainNodeTool(), MoveNodeTool(),
+            GetClusterStatus(), Diagnose(), ListEvents(), GetAuditLog(), UndoTool(),
             ListResourceGroups(), SetSchedulingPolicyTool(),
             ListFolders(), CreateFolderTool(), DeleteFolderTool(), RestoreFolderTool(),
             ShareFolderTool(), UnshareFolderTool(), CloneFolderTool(), SetFolderQuotaTool(), ListFiles(),
@@ -91,5 +94,6 @@ def default_registry() -> Registry:
             ListModels(), GetModel(), InstallModelTool(),
             DeployModelTool(), ListEndpoints(), GetEndpoint(), ScaleEndpointTool(), SetAutoscalingTool(),
             DeleteEndpointTool(),
+            DesignCluster(),
         ]
     )  # fmt: skip

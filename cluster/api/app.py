@@ -7,6 +7,7 @@ from cluster.api.limits import Bounded
 from cluster.api.problems import MOST_BODY, add_problems
 from cluster.api.routes import (
     agents,
+    diagnosis,
     endpoints,
     happenings,
     login,
@@ -38,6 +39,7 @@ ROUTERS = (
     models,
     endpoints,
     pipelines,
+    diagnosis,
     happenings,
     metrics,
     operations,

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Literal
 
 from cluster.models import Endpoint, Finding, Folder, Node, PipelineRun, Proposal, Session, SessionState
 from cluster.units import human_duration
 
 WAITING = (SessionState.HELD, SessionState.PENDING)
 HOUR, DAY = 3600.0, 86_400.0
+Severity = Literal["error", "warning", "info"]
 
 
 @dataclass(frozen=True)
@@ -48,18 +50,18 @@ class Seen:
         """Seconds since; 0 for what is not known."""
         return max(0.0, (self.now - when).total_seconds()) if when else 0.0
 
-    def live(self) -> Iterable[Session]:
-        return (s for s in self.sessions if s.ended is None)
+    def ref(self, session: Session) -> str:
+        """Its name, where only one here has it; else its id."""
+        alike = sum(s.name == session.name for s in self.sessions)
+        return session.name if alike <= 1 else session.id
 
     def waiting(self) -> list[Session]:
         return [s for s in self.sessions if s.state in WAITING]
 
 
 def span(seconds: float) -> str:
-    """ "3h40m", "2d": in the words of the cluster, which are said in the reader's language later."""
-    whole = max(1, round(seconds))
-    unit = DAY if whole >= 2 * DAY else 60.0 if whole >= 60 else 1.0
-    return human_duration(timedelta(seconds=whole - whole % unit).total_seconds())
+    """ "3 h 40 min": in the words of the cluster, which are said in the reader's language later."""
+    return human_duration(seconds - seconds % 60 if seconds >= 60 else max(1, seconds))
 
 
 def look(tool: str, **arguments: str) -> Proposal:
