@@ -60,6 +60,7 @@ from cluster.serving.store import Models
 from cluster.standing import Standings
 from cluster.storage.clones import Clones
 from cluster.storage.measures import Measures
+from cluster.storage.purging import Purges
 from cluster.storage.reads import Folders
 from cluster.storage.uploads import Uploads
 from cluster.storage.volumes import Volumes
@@ -121,6 +122,7 @@ class Core:
         self.clones = Clones(self)
         self.uploads = Uploads(self)
         self.measures = Measures(self)
+        self.purges = Purges(self)
         self.models = Models(self)
         self.installs = Installs(self)
         self.serving = Serving(self)
@@ -131,6 +133,7 @@ class Core:
             self.clones,
             self.uploads,
             self.measures,
+            self.purges,
             self.installs,
             self.autoscaler,
             self.serving.keeper,

@@ -1,8 +1,8 @@
 """What only time brings: lost nodes, states that lasted too long, broken dependencies, and what is cleared away."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import ColumnElement, delete, func, select, tuple_
@@ -13,6 +13,7 @@ from cluster.lifecycle import ENDED, overdue
 from cluster.live import LiveSession
 from cluster.models import Reason, SessionResult, SessionState
 from cluster.sentence import S
+from cluster.storage.volumes import Volumes
 from cluster.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -62,12 +63,15 @@ class House:
         return True
 
     def _broken_dependencies(self, tx: Transaction) -> bool:
-        """A session whose dependency did not end well is cancelled, with the reason: it never waits for ever."""
+        """A session whose dependency did not end well is cancelled, with the reason: it never waits for ever.
+
+        One that had its place once, and waits again, has what it depends on behind it.
+        """
         broken: dict[str, str] = {}
         for ident, waiting in tx.ledger.dependents.items():
             other = tx.ledger.dependency(ident)
             if other is None or (other.state in ENDED and other.result != SessionResult.SUCCESS):
-                broken |= dict.fromkeys(waiting, other.name if other else ident)
+                broken |= dict.fromkeys((i for i in waiting if not waiting[i].attempt), other.name if other else ident)
         for ident, name in broken.items():
             session = tx.ledger.waiting[ident]
             message = S("{name} depends on {other}, which did not succeed.", name=session.name, other=name)
@@ -96,8 +100,8 @@ class House:
         until = tx.now - timedelta(days=records.TRASH_DAYS)
         rows = (await tx.db.scalars(select(FolderRow).where(FolderRow.trashed_at < until))).all()
         for row in rows:
-            if self._core.volumes is not None and row.trash_id:
-                await asyncio.to_thread(self._core.volumes.purge, row.trash_id)
+            if row.trash_id:
+                tx.on_disk(partial(_discard, row.trash_id), partial(_take_back, row.trash_id))
             tx.event(
                 "folder_purged",
                 row.name,
@@ -106,7 +110,16 @@ class House:
                 project=row.project,
             )
             await tx.db.delete(row)
+            self._core.purges.look_again()
         return bool(rows)
+
+
+def _discard(trash_id: str, volumes: Volumes) -> None:
+    volumes.discard(trash_id)
+
+
+def _take_back(trash_id: str, volumes: Volumes) -> None:
+    volumes.take_back(trash_id)
 
 
 async def _forget(tx: Transaction) -> None:

@@ -7,13 +7,14 @@ from pydantic import Field
 
 from cluster.models.base import Model, Reason, Resources
 from cluster.models.endpoints import DeleteEndpoint, DeployModel, ScaleEndpoint, SetAutoscaling
-from cluster.models.nodes import CordonNode, DrainNode, SetSchedulingPolicy, UncordonNode
+from cluster.models.nodes import CordonNode, DrainNode, MoveNode, SetSchedulingPolicy, UncordonNode
 from cluster.models.people import (
     AddProjectMember,
     CreateProject,
     CreateToken,
     CreateUser,
     DeactivateUser,
+    LinkUser,
     ReactivateUser,
     RegisterImage,
     RemoveProjectMember,
@@ -28,10 +29,11 @@ from cluster.models.pipelines import (
     ResumePipelineRun,
     RunPipeline,
 )
-from cluster.models.sessions import Session, StartSession, TerminateSessions
+from cluster.models.sessions import RestartSession, Session, SetSessionPriority, StartSession, TerminateSessions
 from cluster.models.storage import (
     CloneFolder,
     CreateFolder,
+    DeleteFile,
     DeleteFolder,
     RestoreFolder,
     SetFolderQuota,
@@ -53,12 +55,16 @@ class Undo(Model):
 Operation = Annotated[
     StartSession
     | TerminateSessions
+    | RestartSession
+    | SetSessionPriority
     | CordonNode
     | UncordonNode
     | DrainNode
+    | MoveNode
     | SetSchedulingPolicy
     | CreateFolder
     | DeleteFolder
+    | DeleteFile
     | RestoreFolder
     | ShareFolder
     | UnshareFolder
@@ -73,6 +79,7 @@ Operation = Annotated[
     | CreateUser
     | DeactivateUser
     | ReactivateUser
+    | LinkUser
     | AddProjectMember
     | RemoveProjectMember
     | SetQuota

@@ -10,6 +10,7 @@ from cluster.models.base import Model, Reason
 __all__ = [
     "CloneFolder",
     "CreateFolder",
+    "DeleteFile",
     "DeleteFolder",
     "FileEntry",
     "FilePage",
@@ -82,6 +83,15 @@ class CreateFolder(Model):
 class DeleteFolder(Model):
     op: Literal["delete_folder"] = "delete_folder"
     folder: str
+
+
+class DeleteFile(Model):
+    """A file in a folder, or with `recursive` a directory with all that is in it. For good: it can't be undone."""
+
+    op: Literal["delete_file"] = "delete_file"
+    folder: str
+    path: str = Field(min_length=1, max_length=4096)
+    recursive: bool = False
 
 
 class RestoreFolder(Model):

@@ -84,7 +84,7 @@ async def delete(tx: Transaction, op: DeleteFolder) -> Done:
         days=TRASH_DAYS,
     )
     return Done(
-        effects=[Effect(kind="removes", target=row.name, message=message, owner=_other(tx, row))],
+        effects=[Effect(kind="removes", target=row.name, message=message, owner=other(tx, row))],
         targets=[row.name],
         undo=S("undo, or restore_folder, puts it back within {days} days.", days=TRASH_DAYS),
         inverse={"op": "_untrash", "folder": row.id},
@@ -98,12 +98,12 @@ async def _give_up(tx: Transaction, row: FolderRow) -> Done:
     tx.event("folder_deleted", row.name, said, owner=row.owner, project=row.project)
     await tx.db.delete(row)
     tx.core.clones.look_again()
-    effect = Effect(kind="removes", target=row.name, message=message, owner=_other(tx, row))
+    effect = Effect(kind="removes", target=row.name, message=message, owner=other(tx, row))
     return Done(effects=[effect], targets=[row.name])
 
 
 async def _not_in_use(tx: Transaction, row: FolderRow) -> None:
-    if users := _mounted_by(tx, row):
+    if users := mounted_by(tx, row):
         message = S("{folder} is mounted by {sessions}; stop them first.", folder=row.name, sessions=", ".join(users))
         raise Refused(Reason(code="conflict", message=message, ahead=users))
     query = select(FolderRow.name).where(FolderRow.source == row.id, FolderRow.state == "cloning")
@@ -121,7 +121,7 @@ async def _size_now(tx: Transaction, row: FolderRow) -> int:
     return row.size if counted is None else counted
 
 
-def _other(tx: Transaction, row: FolderRow) -> str | None:
+def other(tx: Transaction, row: FolderRow) -> str | None:
     """The owner, when that is not the asking person."""
     return row.owner if row.owner != tx.user.name else None
 
@@ -144,7 +144,7 @@ async def set_quota(tx: Transaction, op: SetFolderQuota) -> Done:
         warnings.append(S("{folder} holds more than that already; nothing can be uploaded to it until some of it is "
                           "removed.", folder=row.name))  # fmt: skip
     return Done(
-        effects=[Effect(kind="changes", target=row.name, message=message, owner=_other(tx, row))],
+        effects=[Effect(kind="changes", target=row.name, message=message, owner=other(tx, row))],
         targets=[row.name],
         undo=S("undo sets the earlier quota again."),
         inverse={"op": "set_folder_quota", "folder": f"{row.project}/{row.name}", "quota": before},
@@ -191,7 +191,7 @@ async def must_be_free(tx: Transaction, project: str, name: str) -> None:
         raise Refused(Reason(code="conflict", message=message))
 
 
-def _mounted_by(tx: Transaction, row: FolderRow) -> list[str]:
+def mounted_by(tx: Transaction, row: FolderRow) -> list[str]:
     place = f"{row.project}/{row.name}"
     users = [session for session in tx.ledger.sessions.values() if place in session.mounts]
     seen = veil.seen_by(tx.user)

@@ -1,4 +1,5 @@
-"""Folders as directories: `ROOT/<project>/<name>`, and `ROOT/.trash/<id>` for the deleted ones.
+"""Folders as directories: `ROOT/<project>/<name>`, and `ROOT/.trash/<id>` for the deleted ones. What is gone for good
+is in `ROOT/.purging/<id>` until its files are removed.
 
 Every change is one `mkdir` or one rename, so that a crash leaves either the old or the new state, and every call can be
 made again after a crash. All calls block on the disk; call them in a thread from async code.
@@ -6,7 +7,6 @@ made again after a crash. All calls block on the disk; call them in a thread fro
 
 import errno
 import os
-import shutil
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -19,6 +19,7 @@ from cluster.sentence import S
 
 _TRASH = ".trash"
 _CLONES = ".clones"
+_PURGING = ".purging"
 _NAME_BYTES = 255
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -98,14 +99,28 @@ class Volumes:
         """Take that back."""
         self._move(self.path(project, name), self.hidden(ident), name)
 
-    def purge(self, trash_id: str) -> None:
-        """Delete it from the trash for good; gone already: nothing happens. Links inside are removed, not followed."""
-        path = self._trashed(trash_id)
-        with _sentences(self.root):
-            try:
-                shutil.rmtree(path)
-            except FileNotFoundError:
-                return
+    # ── gone for good: renamed first, removed afterwards ─────────────────────────────────────────
+
+    def discard(self, trash_id: str) -> None:
+        """Out of the trash for good, in one rename; gone already: nothing happens. `purge` removes its files."""
+        source, target = self._trashed(trash_id), self.purging(trash_id)
+        if source.is_dir():
+            self._move(source, target, trash_id)
+
+    def take_back(self, trash_id: str) -> None:
+        """Back to the trash, if it was discarded."""
+        source, target = self.purging(trash_id), self._trashed(trash_id)
+        if source.is_dir() and not target.exists():
+            self._move(source, target, trash_id)
+
+    def purging(self, ident: str) -> Path:
+        """Where something is that is gone for good, until its files are removed."""
+        return self.root / _PURGING / checked(ident)
+
+    def discarded(self) -> list[Path]:
+        """All of these that there are."""
+        where = self.root / _PURGING
+        return sorted(where.iterdir()) if where.is_dir() else []
 
     def size(self, project: str, name: str, stop: Callable[[], bool] = lambda: False) -> int:
         """Bytes of the files in it, each counted once; 0 when there is no such folder, or when `stop` says so."""

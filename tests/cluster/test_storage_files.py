@@ -115,7 +115,19 @@ async def test_a_part_of_a_file_comes_by_its_range(lab: Lab, http: httpx.AsyncCl
     assert (rest.status_code, rest.content) == (206, b"789")
     head = await http.head(FILE)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, "10", b"")
-    assert (await http.get(FILE, headers={"Range": "bytes=10-"})).status_code == 416
+    await http.aclose()
+
+
+@pytest.mark.parametrize(("asked", "status"), [("bytes=10-20", 416), ("bytes=-", 400), ("lines=1-2", 400)])
+async def test_a_range_that_can_not_be_had_is_a_problem_document(
+    lab: Lab, http: httpx.AsyncClient, asked: str, status: int
+) -> None:
+    (directory(lab) / "x.bin").write_bytes(b"0123456789")
+    reply = await http.get(FILE, headers={"Range": asked})
+    assert (reply.status_code, reply.headers["content-type"]) == (status, "application/problem+json")
+    assert (reply.json()["code"], reply.json()["status"]) == ("invalid", status)
+    assert reply.headers.get("content-range") == ("bytes */10" if status == 416 else None)
+    assert (await http.get(FILE)).content == b"0123456789"
     await http.aclose()
 
 

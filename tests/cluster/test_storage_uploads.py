@@ -141,6 +141,14 @@ async def test_another_version_of_the_protocol_is_refused_with_ours(lab: Lab, ht
     assert (reply.status_code, reply.headers["tus-version"]) == (412, "1.0.0")
 
 
+async def test_who_has_no_token_is_told_that_before_anything_of_the_protocol(url: str) -> None:
+    async with httpx.AsyncClient(base_url=url) as stranger:
+        for method, path in (("POST", "/v1/uploads"), ("PATCH", "/v1/uploads/x"), ("HEAD", "/v1/uploads/x")):
+            reply = await stranger.request(method, path)
+            assert (reply.status_code, reply.headers["www-authenticate"]) == (401, "Bearer")
+            assert reply.headers["tus-version"] == "1.0.0"
+
+
 async def test_an_upload_may_come_with_its_beginning(lab: Lab, http: httpx.AsyncClient) -> None:
     await lab.ann.execute(CreateFolder(name="data"))
     headers = {**BODY, "Upload-Length": "5", "Upload-Metadata": told(folder="data", filename="x")}

@@ -2,10 +2,12 @@ import errno
 import os
 import unicodedata
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from cluster import errors
+from cluster.storage.purging import remove
 from cluster.storage.volumes import Volumes
 
 
@@ -49,8 +51,11 @@ def test_every_step_can_be_repeated_after_a_crash(volumes: Volumes) -> None:
         assert (volumes.restore("f1", "vision", "cats") / "a.bin").exists()
     volumes.trash("vision", "cats", "f2")
     for _ in range(2):
-        volumes.purge("f2")
-    assert volumes.used() == 0
+        volumes.discard("f2")
+    assert volumes.discarded() == [volumes.purging("f2")]
+    for _ in range(2):
+        volumes.take_back("f2")
+    assert (volumes.place("vision", "cats", "f2") / "a.bin").exists()
 
 
 def test_restoring_never_covers_a_folder_that_took_the_name(volumes: Volumes) -> None:
@@ -109,7 +114,10 @@ def test_purge_removes_links_and_leaves_what_they_point_to(volumes: Volumes, tmp
     keep.mkdir()
     (keep / "file").write_text("mine")
     (filled(volumes, "cats") / "link").symlink_to(keep)
-    volumes.purge(volumes.trash("vision", "cats"))
+    trash_id = volumes.trash("vision", "cats")
+    volumes.discard(trash_id)
+    remove(volumes.purging(trash_id), Event())
+    assert volumes.discarded() == []
     assert (keep / "file").read_text() == "mine"
 
 

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from cluster.api.app import ROUTERS, create_app
 from cluster.api.asking import OPEN
-from cluster.db.tables import ModelRow
+from cluster.db.tables import GroupRow, ModelRow
 from cluster.models import (
     AddProjectMember,
     CordonNode,
@@ -127,13 +127,22 @@ OPERATIONS: list[tuple[dict[str, Any], str]] = [
     ({"op": "start_session", "command": "x", "depends_on": ["zebra-run"]}, MEMBERS),
     ({"op": "start_session", "command": "x", "mounts": ["zebra-data"]}, MEMBERS),
     ({"op": "terminate_sessions", "sessions": ["zebra-run"]}, THEIRS),
+    ({"op": "restart_session", "session": "zebra-run"}, THEIRS),
+    ({"op": "set_session_priority", "session": "zebra-wait", "priority": 5}, THEIRS),
+    (
+        {"op": "set_session_priority", "session": "zebra-wait", "priority": 50},
+        f"{NO_SUCH} {NO_SUCH} {MAY_NOT} done {MAY_NOT} done",
+    ),
+    ({"op": "start_session", "command": "x", "priority": 50}, f"{MAY_NOT} done {MAY_NOT} done {MAY_NOT} done"),
     ({"op": "cordon_node", "node": "n1"}, ADMIN),
     ({"op": "uncordon_node", "node": "n2"}, ADMIN),
     ({"op": "drain_node", "node": "n1"}, ADMIN),
+    ({"op": "move_node", "node": "n1", "resource_group": "spare"}, ADMIN),
     ({"op": "set_scheduling_policy", "resource_group": "default", "policy": "lifo"}, ADMIN),
     ({"op": "create_folder", "name": "new"}, EVERYBODY),
     ({"op": "create_folder", "name": "new", "project": "red"}, MEMBERS),
     ({"op": "delete_folder", "folder": "zebra-data"}, THEIRS),
+    ({"op": "delete_file", "folder": "zebra-data", "path": "zebra.txt"}, MEMBERS),
     ({"op": "restore_folder", "folder": "zebra-trash"}, THEIRS),
     ({"op": "share_folder", "folder": "zebra-data", "permission": "read", "user": "eve"}, THEIRS),
     ({"op": "unshare_folder", "folder": "zebra-data", "user": "pat"}, THEIRS),
@@ -209,6 +218,8 @@ async def world(lab: Lab) -> World:
     core, ids = lab.core, dict[str, str]()
     node = await lab.node("n1", cpu=4)
     await lab.node("n2", cpu=1)
+    async with core.db.write() as db:
+        db.add(GroupRow(name="spare"))
     for name, project in (("lea", "red"), ("olga", "blue"), ("gone", "red")):
         await lab.boss.execute(CreateUser(name=name, project=project))
         if name != "gone":

@@ -9,7 +9,10 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from cluster.api.asking import Asking, TheCore
+from cluster.api.problems import problem
+from cluster.errors import Invalid
 from cluster.models import FilePage, Folder, Page
+from cluster.sentence import S
 from cluster.storage.reads import FileQuery, FolderQuery, Opened
 
 router = APIRouter(tags=["storage"])
@@ -17,7 +20,7 @@ router = APIRouter(tags=["storage"])
 
 class OpenFile(FileResponse):
     """A file that is open already, by its descriptor: whatever becomes of its name, this is what is sent. Ranges, ETag
-    and `If-Range` are Starlette's. Closed in the end, however that comes."""
+    and `If-Range` are Starlette's; what it refuses becomes a problem document. Closed in the end, whatever comes."""
 
     chunk_size = 1 << 20
 
@@ -34,8 +37,37 @@ class OpenFile(FileResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, _as_announced(send))
+        except _Refusal as e:
+            await e.answer(scope, receive, send)
         finally:
             os.close(self._handle)
+
+
+class BadRange(Invalid):
+    """A `Range` that says nothing."""
+
+    status = 400
+
+
+class NoSuchRange(Invalid):
+    """A `Range` that the file does not have."""
+
+    status = 416
+
+
+class _Refusal(Exception):
+    """Starlette began to refuse a range, in plain text: this is answered instead."""
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        super().__init__(status)
+        told = {"Content-Range": headers["content-range"]} if "content-range" in headers else {}
+        size = told.get("Content-Range", "").rpartition("/")[2]
+        e = (
+            NoSuchRange(S("The file has {size} bytes, and none of them lie in that Range.", size=size))
+            if status == NoSuchRange.status
+            else BadRange(S("The Range can't be read; it is written like bytes=0-1023."))
+        )
+        self.answer = problem(e, headers=told)
 
 
 def _tag(found: os.stat_result) -> str:
@@ -50,6 +82,8 @@ def _as_announced(send: Send) -> Send:
     async def cut(message: Message) -> None:
         nonlocal left, over
         if message["type"] == "http.response.start":
+            if message["status"] in (BadRange.status, NoSuchRange.status):
+                raise _Refusal(message["status"], Headers(raw=message["headers"]))
             left = int(Headers(raw=message["headers"]).get("content-length", -1))
         elif left >= 0:
             if over:

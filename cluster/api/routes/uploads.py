@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from cluster.api.asking import Asking, TheCore
+from cluster.api.asking import Asking, TheCore, person
 from cluster.api.problems import problem
 from cluster.errors import ClusterError, Invalid
 from cluster.sentence import S
@@ -52,7 +52,7 @@ class UnknownHash(Invalid):
 
 
 class TusRoute(APIRoute):
-    """The protocol's version is checked in the request, and told in every answer, errors too."""
+    """The protocol's version is checked when it is known who asks, and told in every answer, errors too."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         handle = super().get_route_handler()
@@ -60,6 +60,7 @@ class TusRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 if request.method != "OPTIONS" and request.headers.get("tus-resumable") != VERSION:
+                    await person(request.app.state.core, request.headers.get("authorization", ""))
                     raise Unsupported(S("This speaks tus {version}; say so in Tus-Resumable.", version=VERSION))
                 response = await handle(request)
             except ClusterError as e:
