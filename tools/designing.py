@@ -24,6 +24,7 @@ Line = tuple[Sentence, Cell | str | None]
 _BINDING: dict[Binding, Sentence] = {
     "deadline": S("the deadline"),
     "usual": S("the time such a run usually takes, since no deadline was said"),
+    "node": S("a whole node: one is enough"),
     "memory": S("memory: fewer don't hold the model"),
     "power": S("the power"),
     "rate": S("the requests per second"),
@@ -157,10 +158,10 @@ def _not_powered(ctx: Context, found: Design) -> Sentence:
     limit, need = _power(found.wish.watts or 0), _power(best.watts)
     if best.seconds is not None:
         return S(
-            "{limit} are not enough: it takes {need}. Within {limit} it would take about {time} on {gpu} GPUs.",
+            "{limit} is not enough: it takes {need}. Within {limit} it would take about {time} on {gpu} GPUs.",
             limit=limit, need=need, time=span(ctx, best.seconds), gpu=best.gpu.name,
         )  # fmt: skip
-    return S("{limit} are not enough: the smallest cluster for it takes {need}.", limit=limit, need=need)
+    return S("{limit} is not enough: the smallest cluster for it takes {need}.", limit=limit, need=need)
 
 
 def _not_paid(found: Design) -> Sentence:
@@ -168,10 +169,10 @@ def _not_paid(found: Design) -> Sentence:
     budget, need = f"${many(found.wish.budget or 0)}", f"${many(best.cost[0] if best.cost else 0)}"
     if best.tokens is not None:
         return S(
-            "{budget} are not enough: it takes at least {need}. They would pay for training on about {tokens} tokens.",
+            "{budget} is not enough: it takes at least {need}. It would pay for training on about {tokens} tokens.",
             budget=budget, need=need, tokens=many(best.tokens),
         )  # fmt: skip
-    return S("{budget} are not enough: a month of it takes at least {need}.", budget=budget, need=need)
+    return S("{budget} is not enough: a month of it takes at least {need}.", budget=budget, need=need)
 
 
 # ── facts ────────────────────────────────────────────────────────────────────────────────────────
@@ -235,7 +236,7 @@ def _training(ctx: Context, plan: Training) -> list[Line]:
         ),
         (S("Memory"), ctx.say(memory)),
         (S("Layout"), ctx.say(layout)),
-        (S("Network"), ctx.say(traffic) if plan.traffic else None),
+        (S("Network"), ctx.say(traffic) if plan.nodes > 1 else None),
         (S("Checkpoints"), ctx.say(saved)),
         (S("Interruptions"), ctx.say(S("about {count} a day", count=f"{keep.interruptions:.2g}"))),
     ]
@@ -279,7 +280,7 @@ def _assumptions(found: Design) -> list[Sentence]:
 def _of_training(found: Design) -> Sequence[Sentence]:
     wish, gpu = found.wish, found.best.gpu
     share = percent(gpu.mfu)
-    fitted = S("{gpu} GPUs reach {share} of their peak but for {step} s a step, as fitted to published runs.",
+    fitted = S("{gpu} GPUs reach {share} of their peak but for {step} s a step, judged by published runs.",
                gpu=gpu.name, share=share, step=training.STEP_SECONDS)  # fmt: skip
     guessed = S("{gpu} GPUs reach {share} of their peak: a cautious guess, no published run was at hand.",
                 gpu=gpu.name, share=share)  # fmt: skip

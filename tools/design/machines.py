@@ -8,7 +8,7 @@ from tools.design.gpus import Gpu
 PER_NODE = 8
 """Accelerators in a node (HGX and OAM boards; eight PCIe cards in a server)."""
 NODE_OVERHEAD = 1.8
-"""Power of a node over that of its accelerators: DGX A100 6.5 kW for 3.2, DGX H100 10.2 for 5.6, DGX B200 14.3 for 8."""
+"""Power of a node over that of its accelerators: DGX A100 6.5 kW for 3.2, H100 10.2 for 5.6, B200 14.3 for 8."""
 PUE = 1.3
 """Power of the building over that of the machines; the Uptime Institute's surveys of 2020 to 2024 average 1.55 to
 1.59, new buildings reach 1.1 to 1.3."""
@@ -56,7 +56,7 @@ def node_power(gpu: Gpu) -> float:
 
 
 def power(gpu: Gpu, nodes: int) -> float:
-    """W that the building must bring in for so many nodes."""
+    """W that the building must bring in for so many nodes at work; spare ones are off."""
     return nodes * node_power(gpu) * PUE
 
 

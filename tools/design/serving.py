@@ -77,12 +77,13 @@ def cache_per_token(shape: Shape) -> float:
 
 
 def serve(gpu: Gpu, params: float, rate: float | None) -> Serving | None:
-    """The service that carries `rate` with the fewest nodes, one replica where no rate is said; None when a model so
+    """The service that carries `rate` with the fewest nodes, all of them filled, one where no rate is said; None when a model so
     large fits on no replica of 64. Replicas that answer too slowly are taken only when all do."""
     options = [r for spread in _SPREADS if (r := _replica(gpu, params, spread)) is not None]
     wanted = [r for r in options if r.quick] or options
     sized = [replace(r, replicas=max(1, ceil((rate or 0) / r.rate - 1e-9))) for r in wanted]
-    return min(sized, key=lambda r: (r.nodes, r.replicas * r.replica_gpus, r.token_seconds), default=None)
+    best = min(sized, key=lambda r: (r.nodes, r.replicas * r.replica_gpus, r.token_seconds), default=None)
+    return best and replace(best, replicas=max(1, best.gpus // best.replica_gpus))
 
 
 def _replica(gpu: Gpu, params: float, spread: int) -> Serving | None:

@@ -15,7 +15,7 @@ SHOWN = 3
 MONTH_HOURS = 730.0
 
 Obstacle = Literal["deadline", "memory", "budget", "power", "no_training"]
-Binding = Literal["deadline", "usual", "memory", "power", "rate", "latency"]
+Binding = Literal["deadline", "usual", "node", "memory", "power", "rate", "latency"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Option:
-    """One way to build it. `cost` is USD for the run, or for a month of serving; `watts` count spare nodes too.
+    """One way to build it. `cost` is USD for the run, or for a month of serving; `watts` without the spare nodes.
 
     `plan` is None when this GPU can't do it at any number. `tokens` and `seconds`: what could be had instead.
     """
@@ -110,7 +110,12 @@ def _training(wish: Wish) -> Option:
     if wish.watts is not None and found.watts > wish.watts:
         return _within_power(wish, found)
     smallest = plan.gpus == max(PER_NODE, plan.layout.gpus) and plan.seconds < 0.9 * seconds
-    return replace(found, binding="memory") if smallest else found
+    return replace(found, binding=_least(plan.layout.gpus)) if smallest else found
+
+
+def _least(copy: int) -> Binding:
+    """What decides when the smallest cluster is enough: a whole node, or what a copy of the model takes."""
+    return "memory" if copy > PER_NODE // 2 else "node"
 
 
 def _gpu_of(wish: Wish) -> Gpu:
@@ -123,7 +128,7 @@ def _kept_up(plan: Training | Serving, binding: Binding) -> Option:
     """With its spare nodes, power and cost."""
     spares = upkeep(plan.params, plan.gpus).spares
     hours = plan.hours if isinstance(plan, Training) else plan.gpus * MONTH_HOURS
-    return Option(plan.gpu, plan, spares, power(plan.gpu, plan.nodes + spares), cost(plan.gpu, hours), binding)
+    return Option(plan.gpu, plan, spares, power(plan.gpu, plan.nodes), cost(plan.gpu, hours), binding)
 
 
 def _within_power(wish: Wish, found: Option) -> Option:
@@ -137,9 +142,9 @@ def _within_power(wish: Wish, found: Option) -> Option:
 
 
 def _powered(wish: Wish, gpu: Gpu) -> Option | None:
-    """The largest cluster, spares included, that the power carries; None when the model doesn't fit on it."""
+    """The largest cluster that the power carries; None when the model doesn't fit on it."""
     most = nodes_within(gpu, wish.watts or 0.0)
-    for nodes in range(most - 1, 0, -max(1, most // 2000)):
+    for nodes in range(most, 0, -max(1, most // 2000)):
         plan = train_on(gpu, wish.params, wish.wanted_tokens, nodes * PER_NODE)
         if plan and (found := _kept_up(plan, "power")).watts <= (wish.watts or 0.0):
             return found
@@ -151,8 +156,8 @@ def _serving(wish: Wish) -> Option:
     plan = serve(gpu, wish.params, wish.rate)
     if plan is None:
         return Option(gpu, None, obstacles=("memory",))
-    alone = plan.replicas == 1
-    found = _kept_up(plan, "latency" if not plan.quick else "memory" if alone else "rate")
+    smallest = plan.gpus == max(PER_NODE, plan.replica_gpus)
+    found = _kept_up(plan, "latency" if not plan.quick else _least(plan.replica_gpus) if smallest else "rate")
     over = wish.watts is not None and found.watts > wish.watts
     return replace(found, obstacles=("power",)) if over else found
 
