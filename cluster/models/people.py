@@ -14,6 +14,7 @@ __all__ = [
     "CreateUser",
     "DeactivateUser",
     "Image",
+    "LinkUser",
     "Member",
     "NewToken",
     "Project",
@@ -165,6 +166,15 @@ class DeactivateUser(Model):
 class ReactivateUser(Model):
     op: Literal["reactivate_user"] = "reactivate_user"
     user: Said
+
+
+class LinkUser(Model):
+    """Who somebody is at the OpenID Connect provider; `subject` None: nobody, so that they log in by token only."""
+
+    op: Literal["link_user"] = "link_user"
+    user: Said
+    subject: str | None = Field(max_length=500, pattern=r"^https?://\S+ \S(.*\S)?$")
+    """The provider's issuer, a space, and its subject of the person."""
 
 
 class AddProjectMember(Model):

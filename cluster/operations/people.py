@@ -29,7 +29,7 @@ from cluster.transaction import Done, Refused, Transaction, nearest
 
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,62}")
 """Letters and digits of any script: it goes into paths, sentences and addresses as it is."""
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
+EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,189}")
 _RESERVED = ("system", "anyone", "everyone", "me")
 CAPS = ("cpu", "memory", "gpu", "storage")
 
@@ -88,7 +88,7 @@ def no_project(name: str, seen: Collection[str]) -> NotFound:
 async def create_user(tx: Transaction, op: CreateUser) -> Done:
     access.must_may(tx.user, "create", "user")
     name = new_name(op.name, tx.core.directory.users, S("There is a user {name} already.", name=""))
-    if op.email is not None and not _EMAIL.fullmatch(op.email):
+    if op.email is not None and not EMAIL.fullmatch(op.email):
         raise Refused(Reason(code="invalid", message=S("{email} is no e-mail address.", email=op.email)))
     project = await find_project(tx, op.project) if op.project else None
     tx.db.add(UserRow(name=name, email=op.email, full_name=op.full_name, role=op.role, active=True))

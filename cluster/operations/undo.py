@@ -16,6 +16,7 @@ from cluster.models import (
     DeleteEndpoint,
     DeleteFolder,
     DeletePipeline,
+    LinkUser,
     Reason,
     RemoveProjectMember,
     ResumePipelineRun,
@@ -32,6 +33,7 @@ from cluster.operations import (
     folders,
     groups,
     images,
+    linking,
     models,
     nodes,
     people,
@@ -155,6 +157,8 @@ async def _run_of_people(tx: Transaction, inverse: dict[str, Any]) -> Done:
         case "add_project_member":
             return await people.add_member(tx, AddProjectMember.model_validate(inverse))
         case "remove_project_member":
+        case "link_user":
+            return await linking.link(tx, LinkUser.model_validate(inverse))
             return await people.remove_member(tx, RemoveProjectMember.model_validate(inverse))
         case "_rejoin":
             return await people.rejoin(tx, inverse)

@@ -5,6 +5,7 @@ Code flow with state, nonce and PKCE. Who somebody is here is found by issuer an
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,14 +20,13 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 from joserfc.jwt import ClaimsOption
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from sqlalchemy import select
 
-from cluster.db.tables import MemberRow, ProjectRow, UserRow
 from cluster.errors import Invalid, NotAllowed, NotFound, Unavailable
-from cluster.models import User
-from cluster.operations.people import new_name
+from cluster.models import CreateUser, User
+from cluster.operations.linking import first_login, subject_of
+from cluster.operations.people import EMAIL
 from cluster.sentence import S
-from cluster.transaction import Refused
+from cluster.transaction import Refused, Transaction
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -189,22 +189,30 @@ class Oidc:
         """A new user's name. A name that somebody has already is never taken over."""
         if not self._settings.create:
             raise NotAllowed(S("You are not known here yet; ask an admin to add you."))
-        async with self._core.db.write() as db:
-            taken = list(await db.scalars(select(UserRow.name)))
-            try:
-                name = new_name(
-                    str(claims.get(self._settings.claim) or ""), taken, S("There is a user {name} already.", name="")
-                )
-            except Refused as e:
-                raise NotAllowed(e.reasons[0].message) from e
-            email = claims.get("email") if claims.get("email_verified") is True else None
-            full = str(claims["name"])[:200] if claims.get("name") else None
-            db.add(UserRow(name=name, role="user", active=True, subject=subject, email=email, full_name=full))
-            await db.flush()
-            project = self._settings.project
-            if project is not None and await db.get(ProjectRow, project) is not None:
-                db.add(MemberRow(project=project, user=name, role="user"))
-        return name
+        asked = self._asked(claims)
+
+        async def work(tx: Transaction) -> Callable[[], str]:
+            name = await subject_of(tx, subject) or await first_login(tx, asked, subject)
+            return lambda: name
+
+        try:
+            return await self._core.writer.alone(self._core.system, work)
+        except Refused as e:
+            raise NotAllowed(e.reasons[0].message) from e
+
+    def _asked(self, claims: dict[str, Any]) -> CreateUser:
+        """Whom the claims speak of. An address counts only when the provider has verified it."""
+        claim, project = self._settings.claim, self._settings.project
+        name = str(claims.get(claim) or "").strip()[:200]
+        if not name:
+            raise NotAllowed(S("The login server does not say your {claim}; ask an admin to add you.", claim=claim))
+        email = str(claims.get("email")) if claims.get("email_verified") is True else ""
+        return CreateUser(
+            name=name,
+            email=email if EMAIL.fullmatch(email) else None,
+            full_name=str(claims["name"])[:200] if claims.get("name") else None,
+            project=project if project in self._core.directory.projects else None,
+        )
 
 
 def _is_loopback(url: str) -> bool:

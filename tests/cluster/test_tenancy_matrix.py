@@ -176,6 +176,7 @@ OPERATIONS: list[tuple[dict[str, Any], str]] = [
     ({"op": "create_user", "name": "new"}, ADMIN),
     ({"op": "deactivate_user", "user": "ann"}, ADMIN),
     ({"op": "reactivate_user", "user": "gone"}, ADMIN),
+    ({"op": "link_user", "user": "ann", "subject": "https://id.lab.example 7"}, ADMIN),
     ({"op": "add_project_member", "project": "red", "user": "olga"}, LEADERS),
     ({"op": "remove_project_member", "project": "red", "user": "bob"}, LEADERS),
     ({"op": "set_quota", "project": "red", "gpu": 1}, f"{NO_SUCH} {NO_SUCH} {MAY_NOT} {MAY_NOT} {MAY_NOT} done"),

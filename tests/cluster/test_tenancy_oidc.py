@@ -1,5 +1,6 @@
 """Logging in with a small, real OpenID Connect provider: signed tokens, keys, and the ways in which they are wrong."""
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -12,11 +13,13 @@ import pytest
 from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
+from pydantic import ValidationError
 
 from cluster.api.app import create_app
 from cluster.client import Client
 from cluster.db.tables import UserRow
 from cluster.errors import Invalid
+from cluster.models import LinkUser, Undo
 from cluster.simulator.lab import Lab
 from cluster.tenancy.oidc import Oidc, OidcSettings
 
@@ -161,6 +164,60 @@ async def test_a_state_is_good_once_in_its_own_browser_and_for_ten_minutes(
     await browser.lab.later(601)
     answer = provider.log_in(begun.headers["location"])
     assert (await browser.http.get("/v1/login/oidc/callback", params=answer)).status_code == 403
+
+
+async def test_a_first_login_is_in_the_journal_with_where_they_came_from(browser: Browser, provider: Provider) -> None:
+    for _ in range(2):
+        assert (await browser.log_in(provider)).status_code == 200
+    mine = [(e.action, e.targets) for e in (await browser.lab.boss.audit(user="system")).items]
+    assert mine == [("link_user", ["dana"]), ("create_user", ["dana"])], "the second login makes nobody"
+    link = (await browser.lab.boss.audit(user="system")).items[0].operation
+    assert isinstance(link, LinkUser)
+    assert link.subject == f"{ISSUER} 7"
+    assert (await browser.lab.boss.verify_audit()).whole
+    assert not (await browser.lab.boss.execute(Undo(action="a-0001"))).refused
+    assert (await browser.log_in(provider)).status_code == 403, "undone: deactivated"
+
+
+async def test_two_first_logins_at_once_make_one_user(browser: Browser, provider: Provider) -> None:
+    oidc = browser.app.state.oidc
+    claims = {"sub": "9", "preferred_username": "gil"}
+    made = await asyncio.gather(*(oidc._made(f"{ISSUER} 9", claims) for _ in range(3)))
+    assert set(made) == {"gil"}
+
+
+@pytest.mark.parametrize("name", [None, "", " ", "../x", "x" * 300])
+async def test_a_login_without_a_usable_name_makes_nobody(
+    browser: Browser, provider: Provider, name: str | None
+) -> None:
+    provider.who = {"sub": "8", "preferred_username": name}
+    assert (await browser.log_in(provider)).status_code == 403
+    assert {u.name for u in (await browser.lab.boss.users()).items} == {"boss", "ann", "bob", "eve"}
+
+
+async def test_an_admin_links_somebody_who_is_here_and_takes_it_back(browser: Browser, provider: Provider) -> None:
+    lab, subject = browser.lab, f"{ISSUER} 7"
+    refused = await lab.ann.execute(LinkUser(user="ann", subject=subject))
+    assert refused.refused[0].code == "not_allowed"
+    linked = await lab.boss.execute(LinkUser(user="ann", subject=subject))
+    assert str(linked.effects[0].message) == f"Whoever logs in at {ISSUER} as 7 is ann here."
+    assert await browser.whoami((await browser.log_in(provider)).text) == "ann"
+    twice = await lab.boss.execute(LinkUser(user="ann", subject=subject))
+    taken = await lab.boss.execute(LinkUser(user="bob", subject=subject))
+    assert [o.refused[0].code for o in (twice, taken)] == ["conflict", "conflict"]
+    assert "is ann here" in str(taken.refused[0].message)
+    assert not (await lab.boss.execute(Undo(action=linked.audit_id))).refused
+    assert await browser.whoami((await browser.log_in(provider)).text) == "dana"
+    away = await lab.boss.execute(LinkUser(user="dana", subject=None))
+    assert "any more" in str(away.effects[0].message)
+    provider.who["preferred_username"] = "dana2"
+    assert await browser.whoami((await browser.log_in(provider)).text) == "dana2"
+
+
+@pytest.mark.parametrize("subject", ["7", "https://id.example", "https://id.example ", "id.example 7", " "])
+def test_a_subject_without_its_issuer_links_nobody(subject: str) -> None:
+    with pytest.raises(ValidationError):
+        LinkUser(user="ann", subject=subject)
 
 
 async def test_nobody_becomes_somebody_else_by_name_or_address(browser: Browser, provider: Provider) -> None:
