@@ -216,6 +216,7 @@ class Agency:
             devices=rank.devices,
             mounts={name: directory for name, (directory, _) in mounts.items()},
             read_only=[name for name, (_, kept) in mounts.items() if kept],
+            shown=session.shown,
             time_limit=session.time_limit,
             image=session.image,
             hosts=self._addresses(session) if several else [],

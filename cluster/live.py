@@ -58,6 +58,8 @@ class LiveSession:
     mounts: list[Any] = field(default_factory=list)
     read_only: list[Any] = field(default_factory=list)
     """Those of `mounts` that it may only read."""
+    shown: list[Any] = field(default_factory=list)
+    """Directories of the server's that it may read besides."""
     env: dict[str, Any] = field(default_factory=dict)
     depends_on: list[Any] = field(default_factory=list)
     start_at: datetime | None = None

@@ -82,6 +82,8 @@ def command_line(bwrap: str, spec: Spec, argv: list[str], env: dict[str, str]) -
         line += ["--bind", path, path]
     for name in spec.read_only:
         line += ["--ro-bind", spec.folders[name], spec.folders[name]]
+    for path in spec.shown:
+        line += ["--ro-bind-try", path, path]
     for name, value in env.items():
         line += ["--setenv", name, value]
     return [*line, "--chdir", spec.cwd, "--", *argv]

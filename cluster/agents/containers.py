@@ -117,7 +117,7 @@ def command_line(engine: str, spec: Spec, env_file: Path, env: dict[str, str], *
     line = [engine, "run", "--init", "--pull", "never", "--name", f"helmsman-{spec.unique}"]
     line += ["--label", f"helmsman.node={node_label(spec)}", "--label", f"helmsman.work={spec.unique}"]
     line += [*_limits(spec), *_devices(engine, spec, cdi), "--env-file", str(env_file)]
-    read_only = {f"{FOLDERS}/{name}" for name in spec.read_only}
+    read_only = {f"{FOLDERS}/{name}" for name in spec.read_only} | {*spec.shown}
     for name, value in env.items():
         line += ["--env", f"{name}={value}"]
     for source, target in _mounts(spec):
@@ -199,6 +199,7 @@ def _devices(engine: str, spec: Spec, cdi: bool) -> list[str]:
 def _mounts(spec: Spec) -> list[tuple[str, str]]:
     private = str(Path(spec.home) / "files")
     mounts = [(private, WORK)] + [(path, f"{FOLDERS}/{name}") for name, path in spec.folders.items()]
+    mounts += [(path, path) for path in spec.shown if os.path.isdir(path)]
     return mounts if spec.cwd == private else [*mounts, (spec.cwd, spec.cwd)]
 
 

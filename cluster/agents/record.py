@@ -49,6 +49,8 @@ class Spec:
     """Folder name -> its directory on this machine, to be reached from inside the fence."""
     read_only: list[str] = field(default_factory=list)
     """Those of the folders that it may only read, where the fence can see to that."""
+    shown: list[str] = field(default_factory=list)
+    """Directories of this machine that it may read besides, at their own paths."""
     hidden: list[str] = field(default_factory=list)
     """Directories of this machine that it must not see, where the fence can hide them."""
     devices: list[int] = field(default_factory=list)

@@ -49,6 +49,7 @@ def specify(work: Work, record: Record, ways: Ways, cores: list[int]) -> Spec:
         image=work.image,
         folders=work.mounts,
         read_only=work.read_only,
+        shown=work.shown,
         hidden=_hidden(record, ways.same_host),
         devices=sorted(work.devices),
         device_files=list(dict.fromkeys(path for d in held for path in d.files)),

@@ -180,6 +180,8 @@ class SessionRow(Base):
     mounts: Mapped[list[Any]]
     read_only: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
     """Those of `mounts` that it may only read."""
+    shown: Mapped[list[Any]] = mapped_column(JSON, default=list, server_default="[]")
+    """Directories of the server's that it may read besides: a replica its model's. Never from a request."""
     env: Mapped[dict[str, Any]]
     depends_on: Mapped[list[Any]]
     start_at: Mapped[datetime | None]

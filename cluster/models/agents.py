@@ -102,6 +102,8 @@ class Work(Model):
     """Folder name -> directory on this host."""
     read_only: list[str] = []
     """Those of them that it may only read, where the node's isolation can see to that."""
+    shown: list[str] = []
+    """Directories on this host that it may read besides, at their own paths: a replica its model's."""
     time_limit: float | None = None
     image: str | None = None
     """Used where the node's isolation is a container engine."""

@@ -43,6 +43,8 @@ class Launch(Model):
     """Answers 2xx when the replica can serve."""
     ready_within: float = Field(default=600, gt=0)
     """Seconds that it may take from running to its first good health check."""
+    files: str | None = None
+    """The directory with the model's files, which a replica may read. The store says it, never a recipe."""
 
 
 class Recipe(Model):

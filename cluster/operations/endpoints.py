@@ -305,9 +305,8 @@ def _launch(tx: Transaction, row: ModelRow, op: DeployModel) -> Launch:
     changed = {key: value for key in ("gpu", "gpu_model") if (value := getattr(op, key)) is not None}
     if op.runtime is not None and op.runtime != recipe.runtime:
         changed |= _served_by(tx, row, recipe, op.runtime)
-    if recipe.source is not None:
-        place = str(store.Places(tx.core.data_dir).model(row.name))
-        changed["env"] = {"MODEL_PATH": place, **recipe.launch.env}
+    if files := store.files_of(store.Places(tx.core.data_dir), row):
+        changed |= {"files": files, "env": {"MODEL_PATH": files, **recipe.launch.env}}
     return recipe.launch.model_copy(update=changed)
 
 

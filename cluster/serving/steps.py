@@ -112,6 +112,7 @@ async def start(tx: Transaction, known: Known) -> LiveSession:
     )
     done = await sessions.start(replace(tx, user=_owner(tx, row)), operation)
     session = done.sessions[0]
+    session.shown = [launch.files] if launch.files else []
     replica = ReplicaRow(session=session.id, endpoint=row.id, revision=row.revision, port=port)
     tx.db.add(replica)
     await tx.db.flush()

@@ -121,6 +121,17 @@ async def found(db: AsyncSession, user: User, ref: str) -> ModelRow:
     return fitting[0]
 
 
+def files_of(places: Places, row: ModelRow) -> str | None:
+    """The directory with its files; None when its command brings its own model.
+
+    By where it was had from, which a folder's own `recipe.yaml` can't say, other than `MODEL_PATH`.
+    """
+    source = Recipe.model_validate(row.recipe).source
+    if source is None or source.startswith("/"):
+        return source
+    return str(places.model(row.name))
+
+
 async def served(db: AsyncSession) -> defaultdict[str, list[tuple[str, str, str]]]:
     """Model -> endpoints (name, owner, project) that have it, or are moving to it or from it."""
     moving = or_(RevisionRow.revision == EndpointRow.revision, RevisionRow.revision == EndpointRow.former)

@@ -240,6 +240,23 @@ def test_in_bubblewrap_the_agents_token_and_other_peoples_work_are_not_seen(
     assert not {"join.json", "s2.1.0", ".bashrc"} & set(told.split())
 
 
+def test_in_bubblewrap_a_replica_reads_its_models_files_and_no_other_models(fenced: Runner, tmp_path: Path) -> None:
+    mine, other = tmp_path / "node" / "models" / "chatty", tmp_path / "node" / "models" / "secret"
+    for place in (mine, other):
+        place.mkdir(parents=True)
+        (place / "weights").write_text(f"{place.name}\n")
+    tries = f"cat {mine}/weights; touch {mine}/x 2>/dev/null || echo kept; ls {other.parent}; echo $MODEL_PATH"
+    told = said(fenced, work(tries, shown=[str(mine)], env={"MODEL_PATH": str(mine)}))
+    assert told == f"chatty\nkept\nchatty\n{mine}\n[0]"
+
+
+def test_a_container_gets_its_models_files_at_their_own_path_to_read(tmp_path: Path) -> None:
+    spec = spec_of(work("serve", image="img", shown=[str(tmp_path), "/not/there"]), "podman")
+    line = containers.command_line("podman", spec, Path("/env"), {}, cdi=False)
+    assert f"type=bind,source={tmp_path},target={tmp_path},readonly" in pairs(line, "--mount")
+    assert not any("/not/there" in word for word in line), "an engine refuses to start with a source that is not there"
+
+
 def test_in_bubblewrap_other_processes_are_not_seen_and_no_device_but_its_own(fenced: Runner) -> None:
     fenced.accept(work("sleep 300", session="s2"))
     until(lambda: state(fenced, "s2") == "running")

@@ -18,6 +18,7 @@ from cluster.live import LiveSession
 from cluster.models import (
     DeleteEndpoint,
     DeployModel,
+    DrainNode,
     Endpoint,
     EndpointHealth,
     EndpointState,
@@ -26,7 +27,9 @@ from cluster.models import (
     Recipe,
     ReplicaPhase,
     ScaleEndpoint,
+    StartSession,
     TerminateSessions,
+    UncordonNode,
     Undo,
 )
 from cluster.serving import rollout
@@ -112,8 +115,10 @@ class Play:
         core = await Core.open(where, clock=self.lab.clock, data_dir=old.data_dir, name="lab")
         core.serving.health = self.health
         await self.lab.ann.close()
+        await self.lab.boss.close()
         transport = httpx.ASGITransport(create_app(core))
         self.lab.ann = Client.connect("http://lab", await core.token_for("ann"), transport)
+        self.lab.boss = Client.connect("http://lab", await core.token_for("boss"), transport)
         self.lab.core = core
         for agent in self.lab.agents:
             agent.core = core
@@ -441,3 +446,92 @@ async def test_vllm_and_transformers_serve_the_same_models(play: Play) -> None:
     assert (session.command or "").startswith("exec transformers serve")
     assert session.env["LOUD"] == "1"
     assert session.env["MODEL_PATH"] == str(play.lab.core.data_dir / "models" / "chatty")
+
+
+async def test_a_replica_is_shown_its_models_files_whatever_its_recipe_says_and_nobody_else_is(play: Play) -> None:
+    await play.model("chatty", runtime="vllm", source="org/chatty", env={"MODEL_PATH": "/etc"})
+    done(await play.lab.ann.execute(DeployModel(model="chatty")))
+    place = str(play.lab.core.data_dir / "models" / "chatty")
+    done(await play.lab.ann.execute(StartSession(name="sly", command="cat $MODEL_PATH/*", env={"MODEL_PATH": place})))
+    started = {work.name: work.shown for work in (await play.lab.agents[0].obey()).start}
+    assert started == {"chatty-1": [place], "sly": []}
+
+
+# ── sessions that are replicas, stopped by hand or with their node ───────────────────────────────
+
+
+async def test_stopping_a_replica_says_that_another_comes_and_when_the_endpoint_can_not_be_reached(play: Play) -> None:
+    await deploy(play, replicas=2)
+    one = await play.lab.ann.preview(TerminateSessions(sessions=["chat-1"]))
+    said = "chat-1 is a replica of chat; another is started in its place."
+    assert [str(e.message) for e in one.effects if e.kind == "changes"] == [said]
+    unreachable = "chat can't be reached until a new replica is ready."
+    assert unreachable not in map(str, one.warnings)
+    both = await play.lab.ann.preview(TerminateSessions(sessions=["chat-1", "chat-2"]))
+    assert len([e for e in both.effects if e.kind == "changes"]) == 2
+    assert unreachable in map(str, both.warnings)
+    done(await play.lab.ann.execute(TerminateSessions(sessions=["chat-1"])))
+    again = await play.lab.ann.preview(TerminateSessions(sessions=["chat-1"], force=True))
+    assert [e for e in again.effects if e.kind == "changes"] == [], "its stand-in is on its way already"
+
+
+async def test_a_drained_nodes_replicas_serve_until_others_do_elsewhere(play: Play) -> None:
+    await deploy(play, replicas=2)
+    await play.lab.node("n2", cpu=8)
+    before = await play.lab.boss.preview(DrainNode(node="n1"))
+    assert [str(e.message) for e in before.effects if e.target.startswith("chat-")] == [
+        "chat-1, a replica of chat, serves on until another is ready elsewhere (15 min at most).",
+        "chat-2, a replica of chat, serves on until another is ready elsewhere (15 min at most).",
+    ]
+    assert [*map(str, before.warnings)] == ["If there is no room for another within 15 min, chat can't be reached."]
+    play.health.slow = {"chat-3", "chat-4"}
+    done(await play.lab.boss.execute(DrainNode(node="n1")))
+    await play.settle()
+    at = await play.endpoint()
+    assert (at.traffic.replicas, at.health) == (2, EndpointHealth.HEALTHY)
+    assert {r.name: (r.node, r.phase.value) for r in at.replicas} == {
+        "chat-1": ("n1", "healthy"), "chat-2": ("n1", "healthy"),
+        "chat-3": ("n2", "starting"), "chat-4": ("n2", "starting"),
+    }  # fmt: skip
+    play.health.slow = {"chat-4"}
+    await play.settle()
+    assert (await play.endpoint()).traffic.replicas == 2
+    play.health.slow = set()
+    await play.settle()
+    at = await play.endpoint()
+    assert {r.name: r.node for r in at.replicas} == {"chat-3": "n2", "chat-4": "n2"}
+    assert play.lab.core.ledger.sessions_on("n1") == []
+
+
+async def test_without_room_elsewhere_a_drained_node_is_empty_when_the_time_is_over(play: Play) -> None:
+    await deploy(play)
+    done(await play.lab.boss.execute(DrainNode(node="n1")))
+    await play.settle()
+    await play.later(10 * 60)
+    assert await play.replicas() == {"chat-1": (1, "healthy"), "chat-2": (1, "waiting")}
+    await play.later(5 * 60)
+    assert await play.replicas() == {"chat-2": (1, "waiting")}
+
+
+async def test_a_node_that_is_taken_back_into_use_keeps_its_replicas(play: Play, where: Where) -> None:
+    await deploy(play)
+    done(await play.lab.boss.execute(DrainNode(node="n1")))
+    await play.settle()
+    await play.later(10 * 60)
+    await play.anew(where)
+    done(await play.lab.boss.execute(UncordonNode(node="n1")))
+    await play.settle()
+    assert await play.replicas() == {"chat-1": (1, "healthy")}
+    done(await play.lab.boss.execute(DrainNode(node="n1")))
+    await play.settle()
+    await play.later(10 * 60)
+    assert "chat-1" in await play.replicas(), "its time counts anew"
+
+
+async def test_with_a_grace_of_nothing_a_drained_nodes_replicas_are_stopped_like_all_else(play: Play) -> None:
+    await deploy(play)
+    outcome = await play.lab.boss.preview(DrainNode(node="n1", grace=0))
+    assert "chat can't be reached until a new replica is ready." in map(str, outcome.warnings)
+    done(await play.lab.boss.execute(DrainNode(node="n1", grace=0)))
+    await play.settle()
+    assert await play.replicas() == {"chat-1": (1, "waiting")}

@@ -201,6 +201,7 @@ def upgrade() -> None:
 
     with op.batch_alter_table("sessions", schema=None) as batch_op:
         batch_op.add_column(sa.Column("read_only", sa.JSON(), server_default="[]", nullable=False))
+        batch_op.add_column(sa.Column("shown", sa.JSON(), server_default="[]", nullable=False))
 
     with op.batch_alter_table("tokens", schema=None) as batch_op:
         batch_op.alter_column("digest", new_column_name="id")
@@ -229,6 +230,7 @@ def downgrade() -> None:
         batch_op.alter_column("id", new_column_name="digest")
 
     with op.batch_alter_table("sessions", schema=None) as batch_op:
+        batch_op.drop_column("shown")
         batch_op.drop_column("read_only")
 
     with op.batch_alter_table("projects", schema=None) as batch_op:
