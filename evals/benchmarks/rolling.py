@@ -104,14 +104,15 @@ async def asking(house: House, clients: int) -> AsyncIterator[Load]:
 
 
 @contextlib.asynccontextmanager
-async def housed(folder: Path, commands: dict[str, str] | None = None) -> AsyncIterator[House]:
-    """Server and agent, with models in the store: `commands` by name."""
-    house = House(folder, agents=1)
+async def housed(folder: Path, commands: dict[str, str] | None = None, agents: int = 1) -> AsyncIterator[House]:
+    """Server and agents, with models in the store: `commands` by name."""
+    house = House(folder, agents=agents)
     await store(house, commands or {name: command(name) for name in MODELS})
     try:
         house.server.start()
         await until(lambda: _true(house.up))
-        house.agents[0].start()
+        for agent in house.agents:
+            agent.start()
         yield house
     finally:
         await asyncio.to_thread(house.close)

@@ -14,7 +14,7 @@ import pytest
 
 from cluster.client import Client
 from cluster.errors import Unavailable
-from cluster.models import DeleteEndpoint, EndpointHealth, Undo
+from cluster.models import DeleteEndpoint, DrainNode, EndpointHealth, Undo
 from evals.benchmarks import rolling
 from evals.benchmarks.rolling import ENDPOINT, asking, housed, moved, replica_pids, settled, until
 from evals.chaos.house import House
@@ -44,6 +44,30 @@ async def test_no_request_fails_while_an_endpoint_is_updated(house: House) -> No
     assert Counter(a.wrong for a in load.asked if a.wrong) == {}
     assert {a.by for a in load.asked} == {"one", "two"}
     await client.close()
+
+
+async def test_no_request_fails_while_the_node_of_its_replicas_is_emptied(tmp_path: Path) -> None:
+    async with housed(tmp_path / "house", agents=2) as house:
+        client = await joined(house)
+        await until(lambda: _nodes(client, 2))
+        await moved(client, "one", 2)
+        async with asking(house, 4) as load:
+            await until(lambda: _answered(load, "one"))
+            node = (await client.endpoint(ENDPOINT)).replicas[0].node or ""
+            assert (await client.execute(DrainNode(node=node))).refused == []
+            await until(lambda: _elsewhere(client, node))
+        assert Counter(a.wrong for a in load.asked if a.wrong) == {}
+        await client.close()
+
+
+async def _nodes(client: Client, count: int) -> bool:
+    return (await client.nodes(status="alive")).total == count
+
+
+async def _elsewhere(client: Client, node: str) -> bool:
+    """The endpoint is whole again, without the node."""
+    at = await settled(client, "one", 2)
+    return at is not None and node not in [r.node for r in at.replicas]
 
 
 async def _answered(load: rolling.Load, by: str) -> bool:
