@@ -77,8 +77,10 @@ def cache_per_token(shape: Shape) -> float:
 
 
 def serve(gpu: Gpu, params: float, rate: float | None) -> Serving | None:
-    """The service that carries `rate` with the fewest nodes, all of them filled, one where no rate is said; None when a model so
-    large fits on no replica of 64. Replicas that answer too slowly are taken only when all do."""
+    """The service that carries `rate` with the fewest nodes, all of them filled; the least where no rate is said.
+
+    None when a model so large fits on no replica of 64. Replicas that answer too slowly are taken only when all do.
+    """
     options = [r for spread in _SPREADS if (r := _replica(gpu, params, spread)) is not None]
     wanted = [r for r in options if r.quick] or options
     sized = [replace(r, replicas=max(1, ceil((rate or 0) / r.rate - 1e-9))) for r in wanted]

@@ -120,12 +120,22 @@ def train(gpu: Gpu, params: float, tokens: float, seconds: float) -> Training | 
     shape, left = shape_of(params), seconds - shortest(tokens)
     if left <= 0:
         return None
-    for layout in _layouts(shape):
-        work = training_flops(params, tokens) * _slower(layout)
-        gpus = _whole(work / (gpu.flops * gpu.mfu * left), layout)
-        if _fits(gpu, shape, layout, gpus):
-            return _sized(gpu, params, tokens, gpus, layout)
-    return None
+    sizes = [(gpus, layout) for layout in _layouts(shape) if (gpus := _needed(gpu, shape, layout, tokens, left))]
+    if not sizes:
+        return None
+    gpus, layout = min(sizes, key=lambda size: size[0])
+    return _sized(gpu, params, tokens, gpus, layout)
+
+
+def _needed(gpu: Gpu, shape: Shape, layout: Layout, tokens: float, left: float) -> int:
+    """How many GPUs the work takes in `left` seconds and Adam's states take in memory; 0 when it can't be."""
+    rest = memory_of(shape, layout, 1) - STATE_BYTES * shape.params
+    room = USABLE * gpu.memory * 1e9 - rest
+    if room <= 0:
+        return 0
+    work = training_flops(shape.params, tokens) * _slower(layout)
+    gpus = _whole(max(work / (gpu.flops * gpu.mfu * left), STATE_BYTES * shape.params / room), layout)
+    return gpus if _fits(gpu, shape, layout, gpus) else 0
 
 
 def train_on(gpu: Gpu, params: float, tokens: float, gpus: int) -> Training | None:
@@ -153,7 +163,7 @@ def _whole(gpus: float, layout: Layout) -> int:
 def _fits(gpu: Gpu, shape: Shape, layout: Layout, gpus: int) -> bool:
     """In memory, and with at least one sequence of each step for each copy of the model."""
     enough_work = gpus / layout.gpus <= BATCH / SEQUENCE
-    return enough_work and memory_of(shape, layout, gpus) <= USABLE * gpu.memory * 1e9
+    return enough_work and memory_of(shape, layout, gpus) <= USABLE * gpu.memory * 1e9 * (1 + 1e-6)
 
 
 def _slower(layout: Layout) -> float:
