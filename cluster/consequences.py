@@ -30,7 +30,7 @@ class People:
     asking: User
 
     def effect(
-        self, kind: Literal["sooner", "delayed", "held"], ident: str, message: Sentence, stable: bool = True
+        self, kind: Literal["sooner", "delayed", "held", "stops"], ident: str, message: Sentence, stable: bool = True
     ) -> Effect:
         """On somebody's session; its owner is told when it isn't the asking person's own."""
         session = self.ledger.sessions[ident]
@@ -57,11 +57,13 @@ class Before:
     estimated: Mapping[str, datetime]
     stopping: frozenset[str]
     """Those that were being stopped already."""
+    preempt: frozenset[str] = frozenset()
+    """Those that were going to make room anyway."""
 
     @classmethod
     def of(cls, plan: Plan, ledger: Ledger) -> "Before":
         """Of the plan on the state as it is."""
-        return cls(dict.fromkeys(plan.start), dict(plan.estimated), stopping(ledger))
+        return cls(dict.fromkeys(plan.start), dict(plan.estimated), stopping(ledger), frozenset(plan.preempt))
 
 
 def stopping(ledger: Ledger) -> frozenset[str]:
@@ -100,25 +102,47 @@ def _place(p: Placement) -> str:
     return p.node + devices
 
 
-def others(before: Before, after: Plan, people: People, mine: Collection[str]) -> list[Effect]:
-    """Who starts, or doesn't, because of it; and who waits longer or less."""
+def give_way(before: Before, after: Plan, people: People) -> list[Effect]:
+    """Which running sessions the plan stops to make room because of it."""
     touched: dict[str, Effect] = {}
-    for ident in after.start:
+    for ident in sorted(after.preempt.keys() - before.preempt):
+        text = S("{name}, which runs, is stopped to make room, and waits again.", name=people.name(ident))
+        touched[ident] = people.effect("stops", ident, text)
+    return told(touched, people)
+
+
+def queued_again(ledger: Ledger, before: Before) -> frozenset[str]:
+    """Ids of those that are being stopped to wait again, since `before`."""
+    return frozenset(ident for ident in stopping(ledger) - before.stopping if ledger.sessions[ident].requeue)
+
+
+def others(
+    before: Before,
+    start: Mapping[str, Sequence[Placement]],
+    estimated: Mapping[str, datetime],
+    people: People,
+    mine: Collection[str],
+) -> list[Effect]:
+    """Who starts, or doesn't, because of it; and who waits longer or less. By what the plan after it says."""
+    touched: dict[str, Effect] = {}
+    for ident in start:
         if ident not in before.start and ident not in mine:
-            where = ", ".join(p.node for p in after.start[ident])
+            where = ", ".join(p.node for p in start[ident])
             text = S("{name}, which waits, starts now on {where}.", name=people.name(ident), where=where)
             touched[ident] = people.effect("sooner", ident, text)
     for ident in before.start:
-        if ident not in after.start and ident in people.ledger.waiting:
+        if ident not in start and ident in people.ledger.waiting:
             text = S("{name}, which was about to start, waits longer.", name=people.name(ident))
             touched[ident] = people.effect("delayed", ident, text)
-    return told({**_estimates(before, after, people, mine), **touched}, people)
+    return told({**_estimates(before, estimated, people, mine), **touched}, people)
 
 
-def _estimates(before: Before, after: Plan, people: People, mine: Collection[str]) -> dict[str, Effect]:
+def _estimates(
+    before: Before, estimated: Mapping[str, datetime], people: People, mine: Collection[str]
+) -> dict[str, Effect]:
     touched: dict[str, Effect] = {}
     for ident, then in before.estimated.items():
-        now = after.estimated.get(ident)
+        now = estimated.get(ident)
         if now is None or ident in mine or abs((now - then).total_seconds()) < 60:
             continue
         name, by = people.name(ident), human_duration(abs((now - then).total_seconds()))
@@ -156,7 +180,7 @@ def once_stopped(before: Before, outlook: Outlook, now: datetime, people: People
     anyway = outlook.without(before.stopping, now) if before.stopping else outlook.plan(now).start
     touched: dict[str, Effect] = {}
     for ident, placements in outlook.without(gone, now).items():
-        if ident not in anyway:
+        if ident not in anyway and ident not in gone:
             where = ", ".join(p.node for p in placements)
             text = S("{name}, which waits, starts on {where} once it is stopped.", name=people.name(ident), where=where)
             touched[ident] = people.effect("sooner", ident, text)

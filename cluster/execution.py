@@ -110,7 +110,11 @@ class Execution:
         effects = list(done.effects)
         for session in done.sessions:
             effects += consequences.own(session, after, people)
-        effects += consequences.others(before, after, people, {session.id for session in done.sessions})
+        effects += consequences.give_way(before, after, people)
+        start, again = after.start, consequences.queued_again(tx.ledger, before)
+        estimated = self._core.outlook.estimated_without(again, tx.now) if again else after.estimated
+        mine = {session.id for session in done.sessions} | again
+        effects += consequences.others(before, start, estimated, people, mine)
         return effects + consequences.once_stopped(before, self._core.outlook, tx.now, people)
 
     # ── both ─────────────────────────────────────────────────────────────────────────────────────

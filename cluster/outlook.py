@@ -3,7 +3,8 @@
 The scheduler's board is told only what has changed since the last look.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, cast
@@ -112,12 +113,26 @@ class Outlook:
         return decided
 
     def without(self, gone: Collection[str], now: datetime) -> Mapping[str, tuple[Placement, ...]]:
-        """Who would start where, if the sessions `gone` held nothing any more."""
+        """Who would start where, if the sessions `gone` held nothing any more; those of them that are to be queued
+        again wait in their old place."""
+        with self._gone(gone, now) as decided:
+            return dict(decided.start)
+
+    def estimated_without(self, gone: Collection[str], now: datetime) -> Mapping[str, datetime]:
+        """When those that wait could start then."""
+        with self._gone(gone, now) as decided:
+            return dict(decided.estimated)
+
+    @contextmanager
+    def _gone(self, gone: Collection[str], now: datetime) -> Iterator[Plan]:
         self._look(now)
         with self._board.trial():
             for ident in gone:
                 self._board.end(ident)
-            return dict(plan(self._board, now).start)
+                session = self._ledger.sessions[ident]
+                if session.requeue:
+                    self._board.submit(_request(session, (), self._standing(session)))
+            yield plan(self._board, now)
 
     def never(self, session: LiveSession, group: str, now: datetime) -> tuple[Reason, ...]:
         """Why `session` could never run in `group`; empty when it could."""

@@ -1,4 +1,4 @@
-"""Nodes: list, look at, close to new work, open again, empty."""
+"""Nodes: list, look at, close to new work, open again, empty, move to another group."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,6 +10,7 @@ from cluster.models import (
     CordonNode,
     Device,
     DrainNode,
+    MoveNode,
     Node,
     NodeStatus,
     Operation,
@@ -261,3 +262,26 @@ class DrainNodeTool(OperationTool[DrainNodeArguments]):
 
     def done(self, ctx: Context, args: DrainNodeArguments, outcome: Outcome) -> Sentence:
         return S("{node} is being drained and takes no new work.", node=args.node)
+
+
+class MoveNodeArguments(Arguments):
+    node: NodeName
+    resource_group: GroupName
+
+
+class MoveNodeTool(OperationTool[MoveNodeArguments]):
+    """Move a node to another resource group (queue, partition, pool); what runs there goes on."""
+
+    name = "move_node"
+    risk = Risk.W
+    arguments = MoveNodeArguments
+    rows_of = "node"
+
+    def operation(self, ctx: Context, args: MoveNodeArguments) -> Operation:
+        return MoveNode(node=args.node, resource_group=args.resource_group)
+
+    def title(self, ctx: Context, args: MoveNodeArguments, outcome: Outcome) -> Sentence:
+        return S("Move {node} to {group}", node=args.node, group=args.resource_group)
+
+    def done(self, ctx: Context, args: MoveNodeArguments, outcome: Outcome) -> Sentence:
+        return S("{node} is in {group} now.", node=args.node, group=args.resource_group)

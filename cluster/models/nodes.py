@@ -14,6 +14,7 @@ __all__ = [
     "CordonNode",
     "Device",
     "DrainNode",
+    "MoveNode",
     "Node",
     "NodeStatus",
     "ResourceGroup",
@@ -114,6 +115,14 @@ class DrainNode(Model):
     reason: str | None = Field(default=None, max_length=500)
     grace: float | None = Field(default=None, ge=0, le=7 * DAY)
     """Seconds between the order to stop and the kill; a running session gets SIGTERM at once."""
+
+
+class MoveNode(Model):
+    """To another resource group; what runs there goes on."""
+
+    op: Literal["move_node"] = "move_node"
+    node: str
+    resource_group: str
 
 
 class SetSchedulingPolicy(Model):

@@ -13,11 +13,13 @@ __all__ = [
     "EstimateStart",
     "Explanation",
     "LogPage",
+    "RestartSession",
     "Session",
     "SessionResult",
     "SessionSize",
     "SessionState",
     "SessionType",
+    "SetSessionPriority",
     "StartEstimate",
     "StartSession",
     "TerminateSessions",
@@ -171,3 +173,18 @@ class TerminateSessions(Model):
     op: Literal["terminate_sessions"] = "terminate_sessions"
     sessions: list[str] = Field(min_length=1, max_length=1000)
     force: bool = False
+
+
+class RestartSession(Model):
+    """One that runs begins again, in its place in the queue; one that has ended is started as a new session."""
+
+    op: Literal["restart_session"] = "restart_session"
+    session: str
+
+
+class SetSessionPriority(Model):
+    """Of one that waits or runs."""
+
+    op: Literal["set_session_priority"] = "set_session_priority"
+    session: str
+    priority: int = Field(ge=0, le=100)

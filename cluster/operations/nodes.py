@@ -1,11 +1,16 @@
-"""Taking nodes out of use and back."""
+"""Taking nodes out of use and back, and into another resource group."""
 
 from cluster import access
-from cluster.live import LiveNode
-from cluster.models import CordonNode, DrainNode, Effect, NodeStatus, Reason, UncordonNode
+from cluster.errors import NotFound
+from cluster.live import LiveNode, LiveSession
+from cluster.models import CordonNode, DrainNode, Effect, MoveNode, NodeStatus, Reason, UncordonNode
 from cluster.operations import sessions
-from cluster.sentence import S
-from cluster.transaction import Done, Refused, Transaction
+from cluster.sentence import S, Sentence
+from cluster.serving import standins
+from cluster.transaction import Done, Refused, Transaction, nearest
+
+NAMED = 8
+"""So many sessions are named in a warning."""
 
 
 async def cordon(tx: Transaction, op: CordonNode) -> Done:
@@ -35,7 +40,10 @@ async def uncordon(tx: Transaction, op: UncordonNode) -> Done:
 
 
 async def drain(tx: Transaction, op: DrainNode) -> Done:
-    """No new sessions, and those that run are asked to stop, and killed after the grace."""
+    """No new sessions, and those that run are asked to stop, and killed after the grace.
+
+    Replicas of endpoints leave when they have been replaced (`cluster.serving.rollout`); with a grace of 0 as all else.
+    """
     row = _found(tx, op.node)
     if row.status == NodeStatus.DRAINING:
         raise _already(row)
@@ -43,11 +51,73 @@ async def drain(tx: Transaction, op: DrainNode) -> Done:
     done = _changed(tx, row, NodeStatus.DRAINING, op.reason)
     message = S("{node} takes no new sessions and is emptied.", node=row.name)
     done.effects.append(Effect(kind="changes", target=row.name, message=message))
-    for session in running:
+    moving = [s for s in running if op.grace != 0 and standins.movable(tx, s)]
+    stopped = [s for s in running if s not in moving]
+    told = standins.stopped(tx, stopped)
+    for session in stopped:
         sessions.stop(tx, session, sessions.GRACE if op.grace is None else op.grace, done)
+    done.add(told)
+    done.add(standins.moved(tx, moving))
     if running:
         done.undo = S("undo takes new sessions on {node} again; the stopped sessions stay stopped.", node=row.name)
     return done
+
+
+async def move(tx: Transaction, op: MoveNode) -> Done:
+    """Into another resource group. What runs there goes on and keeps its place; what waits is planned anew."""
+    node, before = _found(tx, op.node), tx.node(op.node).resource_group
+    known = tx.core.directory.groups
+    if op.resource_group not in known:
+        message = S("There is no resource group {name}.", name=op.resource_group)
+        raise NotFound(message, nearest(op.resource_group, known))
+    if before == op.resource_group:
+        message = S("{node} is in {group} already; nothing to do.", node=node.name, group=before)
+        raise Refused(Reason(code="conflict", message=message))
+    could = _fitting(tx, before)
+    running = len(tx.ledger.sessions_on(node.name))
+    _into(tx, node, op.resource_group)
+    words = {"node": node.name, "group": op.resource_group, "before": before, "count": running}
+    message = S("{node} moves from {before} to {group}; what runs there goes on ({count}).", **words)
+    return Done(
+        effects=[Effect(kind="changes", target=node.name, message=message)],
+        targets=[node.name],
+        warnings=_stranded(tx, before, could),
+        undo=S("undo moves {node} back to {group}.", node=node.name, group=before),
+        inverse={"op": "_move_node", "node": node.name, "made": op.resource_group, "group": before},
+    )
+
+
+async def back_to_group(tx: Transaction, ref: str, made: str, group: str) -> Done:
+    """Undo of a move. Refused when the node is in another group by now than the one it was moved to."""
+    node = _found(tx, ref)
+    if node.resource_group != made:
+        words = {"node": node.name, "group": node.resource_group, "made": made}
+        message = S("{node} is in {group} by now, not in {made}; nothing is taken back.", **words)
+        raise Refused(Reason(code="conflict", message=message))
+    _into(tx, node, group)
+    message = S("{node} is in {group} again.", node=node.name, group=group)
+    return Done(effects=[Effect(kind="restores", target=node.name, message=message)], targets=[node.name])
+
+
+def _into(tx: Transaction, node: LiveNode, group: str) -> None:
+    words = {"node": node.name, "group": group, "user": tx.user.name}
+    tx.event("node_moved", node.name, S("{node} is in {group} now, by {user}.", **words))
+    tx.edit_node(node).resource_group = group
+
+
+def _fitting(tx: Transaction, group: str) -> list[LiveSession]:
+    """Those that wait in `group` and could run there some time."""
+    waiting = sorted((s for s in tx.ledger.waiting.values() if s.resource_group == group), key=lambda s: s.submitted)
+    return [session for session in waiting if not tx.core.outlook.never(session, group, tx.now)]
+
+
+def _stranded(tx: Transaction, group: str, could: list[LiveSession]) -> list[Sentence]:
+    """Of those that could run in `group` before: which no node there could ever hold now."""
+    names = [session.name for session in could if tx.core.outlook.never(session, group, tx.now)]
+    if not names:
+        return []
+    told = ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
+    return [S("No node of {group} could hold these any more, and they wait in vain: {names}.", group=group, names=told)]
 
 
 async def set_status(tx: Transaction, node: str, made: str, status: str, reason: str | None) -> Done:

@@ -10,9 +10,11 @@ from cluster import access
 from cluster.lifecycle import ENDED, HOLDING, LIVE, WAITING
 from cluster.live import LiveSession
 from cluster.models import Effect, Reason, SessionResult, SessionState, SessionType, StartSession, TerminateSessions
+from cluster.operations import priority
 from cluster.operations.mounting import mounted, unprotected
 from cluster.outlook import Kin
 from cluster.sentence import S, Sentence
+from cluster.serving import standins
 from cluster.tenancy import veil
 from cluster.transaction import Done, Refused, Transaction, nearest
 from cluster.units import human_duration, human_size
@@ -28,6 +30,7 @@ CONTAINERS = ("podman", "docker")
 async def start(tx: Transaction, op: StartSession) -> Done:
     """A new session, PENDING; refused when no node could ever hold it."""
     session = await _session(tx, op)
+    priority.must_favour(tx, session, op.priority)
     _fits_somewhere(tx, session, op.resource_group is not None)
     tx.add_session(session)
     tx.session_event("session_pending", session, S("{user} submitted {name}.", user=tx.user.name, name=session.name))
@@ -198,10 +201,11 @@ async def terminate(tx: Transaction, op: TerminateSessions) -> Done:
     sessions = list({s.id: s for s in [await tx.session(ref) for ref in op.sessions]}.values())
     for session in sessions:
         _may_stop(tx, session, op.force)
-    done = Done(effects=[], targets=[s.name for s in sessions])
+    done, replaced = Done(effects=[], targets=[s.name for s in sessions]), standins.stopped(tx, sessions)
     waiting = [s.id for s in sessions if s.state in WAITING]
     for session in sessions:
         stop(tx, session, 0 if op.force else GRACE, done)
+    done.add(replaced)
     if len(waiting) == len(sessions):
         done.inverse = {"op": "_requeue", "sessions": waiting}
         done.undo = S("undo puts it back in its place in the queue.")

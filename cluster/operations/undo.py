@@ -38,6 +38,7 @@ from cluster.operations import (
     nodes,
     people,
     pipelines,
+    priority,
     quotas,
     scaling,
     sessions,
@@ -121,6 +122,10 @@ async def _run(tx: Transaction, inverse: dict[str, Any]) -> Done:
             return await sessions.requeue(tx, inverse["sessions"])
         case "_set_node":
             return await nodes.set_status(tx, inverse["node"], inverse["made"], inverse["status"], inverse["reason"])
+        case "_move_node":
+            return await nodes.back_to_group(tx, inverse["node"], inverse["made"], inverse["group"])
+        case "_set_priority":
+            return await priority.put_back(tx, inverse["session"], inverse["made"], inverse["priority"])
         case "_set_autoscaling":
             return await scaling.put_back(tx, inverse)
         case "_uninstall_model":
@@ -152,13 +157,13 @@ async def _run_of_people(tx: Transaction, inverse: dict[str, Any]) -> Done:
             return await people.deactivate(tx, DeactivateUser.model_validate(inverse))
         case "_reactivate":
             return await people.let_in(tx, inverse["user"], inverse["sessions"])
+        case "link_user":
+            return await linking.link(tx, LinkUser.model_validate(inverse))
         case "_remove_project":
             return await people.remove_project(tx, inverse["project"])
         case "add_project_member":
             return await people.add_member(tx, AddProjectMember.model_validate(inverse))
         case "remove_project_member":
-        case "link_user":
-            return await linking.link(tx, LinkUser.model_validate(inverse))
             return await people.remove_member(tx, RemoveProjectMember.model_validate(inverse))
         case "_rejoin":
             return await people.rejoin(tx, inverse)

@@ -103,8 +103,8 @@ async def test_an_unknown_name_is_refused_with_what_exists(talk) -> None:
 
 
 async def test_a_tool_that_is_not_built_yet_is_said_so(talk) -> None:
-    t = await talk(calls(("restart_session", {"session": "bert-tune"})))
-    await t.say("restart bert-tune")
+    t = await talk(calls(("run_in_session", {"session": "bert-tune", "command": "ls"})))
+    await t.say("run ls in bert-tune")
     assert (await t.last("turn_ended")).outcome == "refused"
     assert (await t.last("answered")).text
 
