@@ -48,9 +48,13 @@ g: setup-test  ## train the embedded model from nothing and put it into weights/
 lock: setup-test  ## write requirements/*.txt anew from what is installed
 	@bash scripts/lock.sh
 
-nightly: test  ## the tests three times over in other orders of luck, for races; 200 times kill -9
+nightly: test  ## all tests three times over, 200 times kill -9, long runs of API, uploads, rolling updates
 	@for seed in 1 2 3; do $(PYTHON_) -m pytest --hypothesis-seed=$$seed || exit 1; done
 	@$(PYTHON_) -m evals.chaos --kills 200 --seed $(CHAOS_SEED)
+	@if $(PYTHON_) -m cluster.db.temporary; then $(PYTHON_) -m evals.chaos --kills 50 --postgres --seed $(CHAOS_SEED); fi
+	@HELMSMAN_API_EXAMPLES=50 $(PYTHON_) -m pytest tests/cluster/test_api_schema.py
+	@$(PYTHON_) -m evals.benchmarks.upload --gib 4 --cuts 10
+	@$(PYTHON_) -m evals.benchmarks rolling
 
 clean:  ## remove .venv and caches; trained runs in .build stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info

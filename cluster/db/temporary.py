@@ -6,6 +6,7 @@ import pwd
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -170,3 +171,17 @@ def _account() -> str | None:
             continue
         return name
     raise Missing("PostgreSQL refuses to run as root, and there is no user postgres or nobody")
+
+
+def main() -> int:
+    """`python -m cluster.db.temporary`: 0 when PostgreSQL can be had here, else 1 and why not."""
+    try:
+        _programs(), _account()
+    except Missing as e:
+        sys.stderr.write(f"{e}; what needs it is left out.\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

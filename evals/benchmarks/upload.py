@@ -206,6 +206,8 @@ def main() -> None:
     found.command = f"python -m evals.benchmarks.upload --gib {asked.gib:g} --cuts {asked.cuts}"
     RESULT.write_text(json.dumps(asdict(found), indent=2) + "\n")
     print(json.dumps(asdict(found), indent=2))
+    if not found.equal:
+        sys.exit("What came back is not what was sent.")
 
 
 if __name__ == "__main__":
