@@ -15,7 +15,7 @@ import typer
 from cluster.errors import ClusterError
 from cluster.models import S, Sentence
 from helmsman import tokens
-from helmsman.errors import HelmsmanError
+from helmsman.errors import BadConfig, HelmsmanError
 
 if TYPE_CHECKING:
     from helmsman.desk import Desk
@@ -208,6 +208,35 @@ async def _chat(
             return Opened(await desk.open(resume), desk)
 
         language = None if settings.language == "auto" else settings.language
+@app.command()
+def login(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The cluster's address: https://cluster.example.com.")],
+    token_file: Annotated[
+        str | None, typer.Option("--token-file", help='A file with a token; "-" is the input. Else you are asked.')
+    ] = None,
+) -> None:
+    """Use a cluster on another machine from now on: by its login server in the browser, or with a token."""
+    from helmsman import login as logging_in
+
+    def ask() -> str:
+        if not sys.stdin.isatty():
+            raise BadConfig(S("{url} needs a token: give it with --token-file FILE, or - for the input.", url=url))
+        return str(typer.prompt(str(S("Token")), hide_input=True, err=True))
+
+    user = _run(logging_in.login(url, token_file, _complain, ask))
+    _tell(S("You are {user} at {url} now.", user=user.name, url=url))
+    if (named := _settings().cluster.url) != url.rstrip("/"):
+        _complain(S("Warning: the settings name {url}, which goes before this login.", url=str(named)))
+
+
+@app.command()
+def logout() -> None:
+    """Forget the cluster of `helmsman login`, and end the token that was made by it."""
+    from helmsman import login as logging_in
+
+    _tell(_run(logging_in.logout()))
+
+
         options = Options(
             language=language,
             history=settings.state_dir / "lines" if settings.history else None,
@@ -286,7 +315,7 @@ def _complain(sentence: Sentence) -> None:
     from helmsman.render import language_of_locale
     from tools.words import say
 
-    typer.echo(say(sentence, language_of_locale()), err=True)
+    typer.echo(say(sentence, language_of_locale()), err=err)
 
 
 def _code(error: HelmsmanError | ClusterError) -> int:
@@ -297,3 +326,7 @@ def _code(error: HelmsmanError | ClusterError) -> int:
 
 def _debugging() -> bool:
     return bool(os.environ.get("HELMSMAN_DEBUG"))
+    _tell(sentence, err=True)
+
+
+def _tell(sentence: Sentence, err: bool = False) -> None:

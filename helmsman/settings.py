@@ -1,6 +1,6 @@
-"""All settings in one place: the file in the XDG place < `HELMSMAN_*` in the environment < flags.
+"""All settings in one place: `helmsman login`'s < the file in the XDG place < `HELMSMAN_*` in the environment < flags.
 
-Every mistake of all three is reported at once, as one `BadConfig`, before anything is started.
+Every mistake of all is reported at once, as one `BadConfig`, before anything is started.
 """
 
 import difflib
@@ -15,6 +15,7 @@ import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from cluster.models import S
+from helmsman import logins
 from helmsman.errors import BadConfig
 
 PREFIX = "HELMSMAN_"
@@ -95,6 +96,11 @@ def config_path() -> Path:
     return Path(named) if named else platformdirs.user_config_path("helmsman") / "config.toml"
 
 
+def login_path() -> Path:
+    """Where `helmsman login` keeps its cluster."""
+    return config_path().with_name(logins.NAME)
+
+
 def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read all three places. Raises `BadConfig` that holds every mistake, with file and line, and what to do."""
     environ = os.environ if environ is None else environ
@@ -103,8 +109,9 @@ def load(flags: Mapping[str, Any] | None = None, environ: Mapping[str, str] | No
     text, from_file = _read(path, mistakes)
     from_env = _from_environment(environ, mistakes)
     from_flags = {k: v for k, v in (flags or {}).items() if v is not None}
+    given = _merge(_merge(from_file, from_env), from_flags)
     try:
-        settings = Settings.model_validate(_merge(_merge(from_file, from_env), from_flags))
+        settings = Settings.model_validate(_merge(logins.under(_login(mistakes), given), given))
     except ValidationError as e:
         origins = [("flag", from_flags), ("env", from_env), ("file", from_file)]
         mistakes += [_mistake(error["loc"], error["msg"], error["type"], origins, path, text) for error in e.errors()]
@@ -151,6 +158,16 @@ def _read(path: Path, mistakes: list[str]) -> tuple[str, dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as e:
         mistakes.append(f"  {path}: can't be read: {getattr(e, 'strerror', None) or e}")
     return "", {}
+
+
+def _login(mistakes: list[str]) -> logins.Login | None:
+    path = login_path()
+    try:
+        return logins.read(path)
+    except (OSError, ValueError) as e:
+        why = getattr(e, "strerror", None) or e
+        mistakes.append(f"  {path}: can't be read: {why}; `helmsman login` or `helmsman logout` makes it anew")
+    return None
 
 
 def _from_environment(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, Any]:
