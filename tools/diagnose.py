@@ -7,8 +7,8 @@ from pydantic import JsonValue
 from cluster.models import Diagnosis, Finding, Proposal, S, Sentence
 from tools.base import Arguments, Context, ReadingTool, Result
 from tools.kinds import TargetName
-from tools.show import plural, table, told
-from tools.views import Cell, Tone
+from tools.show import plural, told
+from tools.views import Cell, Facts, Tone
 
 _TONES: dict[str, Tone] = {"error": "bad", "warning": "warn", "info": "muted"}
 _LOOKED: dict[str, tuple[Sentence, Sentence]] = {
@@ -34,11 +34,9 @@ class Diagnose(ReadingTool[DiagnoseArguments]):
     async def read(self, ctx: Context, args: DiagnoseArguments) -> Result:
         found = await ctx.client.diagnosis(args.target)
         answer = _answer(ctx, found)
-        rows = [row for finding in found.findings for row in _rows(ctx, finding)]
-        rows.append(["", Cell(text=_looked_at(ctx, found), tone="muted"), ""])
-        view = table(ctx, answer, [S("About"), S("What"), S("What would help")], rows, total=len(rows))
-        if left := found.total - len(found.findings):
-            view = view.model_copy(update={"note": ctx.say(S("{count} more, none of them worse.", count=left))})
+        lines = [line for group in _grouped(found.findings) for line in _lines(ctx, group, found.target is None)]
+        lines.append(("", Cell(text=_looked_at(ctx, found), tone="muted")))
+        view = Facts(title=answer, facts=lines)
         data: dict[str, JsonValue] = {
             "target": found.target,
             "summary": answer,
@@ -56,15 +54,28 @@ def _answer(ctx: Context, found: Diagnosis) -> str:
     return f"{joined[:1].upper()}{joined[1:]}." if not found.target else f"{joined}."
 
 
-def _rows(ctx: Context, f: Finding) -> list[list[Cell | str]]:
-    """A finding, and below it what it follows from and what a person can do."""
-    what = Cell(text=told(ctx, f.message), tone=_TONES[f.severity])
-    rows: list[list[Cell | str]] = [[f.target, what, words(ctx, f.proposal) if f.proposal else ""]]
-    if f.quote:
-        rows.append(["", Cell(text=f"“{f.quote.text}”", tone="muted"), ""])
-    if f.advice:
-        rows.append(["", Cell(text=told(ctx, f.advice), tone="muted"), ""])
-    return rows
+def _grouped(findings: list[Finding]) -> list[list[Finding]]:
+    """Those of the same thing together, where the worst of them stands."""
+    groups: dict[tuple[str, str, str | None], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.kind, finding.target, finding.owner), []).append(finding)
+    return [*groups.values()]
+
+
+def _lines(ctx: Context, group: list[Finding], brief: bool) -> list[tuple[str, Cell]]:
+    """What was found of one thing, what it follows from, and what would help; said once where it helps with several."""
+    lines, calls = [], []
+    for f in group:
+        lines.append(Cell(text=told(ctx, f.message), tone=_TONES[f.severity]))
+        if f.quote:
+            lines.append(Cell(text=f"“{f.quote.text}”", tone="muted"))
+        if f.advice and not brief:
+            lines.append(Cell(text=told(ctx, f.advice)))
+        if f.proposal:
+            calls.append(words(ctx, f.proposal))
+    lines += [Cell(text=call, tone="good") for call in dict.fromkeys(calls)]
+    labels = [group[0].target, *[""] * (len(lines) - 1)]
+    return list(zip(labels, lines, strict=True))
 
 
 def _looked_at(ctx: Context, found: Diagnosis) -> str:
@@ -73,10 +84,12 @@ def _looked_at(ctx: Context, found: Diagnosis) -> str:
         for kind, (one, many) in _LOOKED.items()
         if (count := found.looked_at.get(kind))
     ]
-    said = ctx.say(S("Looked at: {things}.", things=", ".join(parts)))
-    if not found.not_seen:
-        return said
-    return f"{said} {ctx.say(S('{count} sessions of others were not looked at.', count=found.not_seen))}"
+    said = [ctx.say(S("Looked at: {things}.", things=", ".join(parts)))]
+    if left := found.total - len(found.findings):
+        said.insert(0, ctx.say(S("{count} more, none of them worse.", count=left)))
+    if found.not_seen:
+        said.append(ctx.say(S("{count} sessions of others were not looked at.", count=found.not_seen)))
+    return " ".join(said)
 
 
 def _data(ctx: Context, f: Finding) -> JsonValue:

@@ -54,13 +54,14 @@ def closed(seen: Seen) -> Iterator[Finding]:
             continue
         since = seen.closed.get(node.name)
         emptied = node.status is NodeStatus.DRAINING and _empty(node)
+        done = emptied or not node.reason or seen.age(since) > FORGOTTEN  # else there is a reason to leave it closed
         yield _of(
             node,
             "node_drained" if emptied else f"node_{node.status.value}",
             "warning" if emptied or seen.age(since) > FORGOTTEN else "info",
             _closed(node, emptied, seen.age(since) if since else None),
             {"closed_seconds": round(seen.age(since)), "gpu": node.capacity.gpu},
-            proposal=look("uncordon_node", node=node.name),
+            proposal=look("uncordon_node", node=node.name) if done else None,
         )
 
 

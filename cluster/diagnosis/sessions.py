@@ -55,7 +55,8 @@ def ended(seen: Seen) -> Iterator[Finding]:
             continue
         if session.result is SessionResult.LOST:
             message = S("{name} was lost together with its node.", name=session.name)
-            yield _of(session, "session_lost", "error", message, proposal=_again(seen, session))
+            why = session.reasons[0].message if session.reasons else None
+            yield _of(session, "session_lost", "error", message, advice=why, proposal=_again(seen, session))
         elif failed(session) and _limited(session):
             message = S(
                 "{name} was ended by its time limit of {time}.", name=session.name, time=span(session.time_limit or 0)
