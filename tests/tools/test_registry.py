@@ -94,7 +94,7 @@ def test_a_tool_of_the_contract_that_is_not_built_says_so_in_its_own_words(ctx: 
     registry = default_registry()
     planned = [name for name in catalogue() if registry.get(name) is None]
     said = {name: registry.absent(name, ctx) for name in planned}
-    assert said["design_cluster"].answer == "Helmsman can't design clusters yet."
+    assert said["start_finetune"].answer == "Helmsman can't fine-tune models yet."
     assert all(registry.is_planned(name) and r.status == "refused" for name, r in said.items())
     assert len({r.answer for r in said.values()}) == len(planned)
 
