@@ -180,35 +180,6 @@ def agent_token() -> None:
 
 
 @app.command()
-def status() -> None:
-    """What the cluster looks like, in a few lines."""
-    _run(_status(_settings()))
-
-
-@app.command()
-def config() -> None:
-    """Print a configuration file with everything in it, commented."""
-    from helmsman.settings import example
-
-    typer.echo(example(), nl=False)
-
-
-# ── what the commands do ─────────────────────────────────────────────────────────────────────────
-
-
-async def _chat(
-    settings: "Settings", scenario: Path | None, simulated: bool, user: str | None, resume: str | None
-) -> int:
-    from helmsman.terminal import Opened, Options, chat
-
-    async with AsyncExitStack() as stack:
-
-        async def opener() -> Opened:
-            desk = await _open(stack, settings, scenario, simulated, user)
-            return Opened(await desk.open(resume), desk)
-
-        language = None if settings.language == "auto" else settings.language
-@app.command()
 def login(
     url: Annotated[str, typer.Argument(metavar="URL", help="The cluster's address: https://cluster.example.com.")],
     token_file: Annotated[
@@ -237,6 +208,35 @@ def logout() -> None:
     _tell(_run(logging_in.logout()))
 
 
+@app.command()
+def status() -> None:
+    """What the cluster looks like, in a few lines."""
+    _run(_status(_settings()))
+
+
+@app.command()
+def config() -> None:
+    """Print a configuration file with everything in it, commented."""
+    from helmsman.settings import example
+
+    typer.echo(example(), nl=False)
+
+
+# ── what the commands do ─────────────────────────────────────────────────────────────────────────
+
+
+async def _chat(
+    settings: "Settings", scenario: Path | None, simulated: bool, user: str | None, resume: str | None
+) -> int:
+    from helmsman.terminal import Opened, Options, chat
+
+    async with AsyncExitStack() as stack:
+
+        async def opener() -> Opened:
+            desk = await _open(stack, settings, scenario, simulated, user)
+            return Opened(await desk.open(resume), desk)
+
+        language = None if settings.language == "auto" else settings.language
         options = Options(
             language=language,
             history=settings.state_dir / "lines" if settings.history else None,
@@ -312,6 +312,10 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _complain(sentence: Sentence) -> None:
+    _tell(sentence, err=True)
+
+
+def _tell(sentence: Sentence, err: bool = False) -> None:
     from helmsman.render import language_of_locale
     from tools.words import say
 
@@ -326,7 +330,3 @@ def _code(error: HelmsmanError | ClusterError) -> int:
 
 def _debugging() -> bool:
     return bool(os.environ.get("HELMSMAN_DEBUG"))
-    _tell(sentence, err=True)
-
-
-def _tell(sentence: Sentence, err: bool = False) -> None:
