@@ -42,6 +42,7 @@ from cluster.models import (
     Token,
     TokenMade,
     User,
+    Utilization,
 )
 from cluster.sentence import S, Sentence
 
@@ -111,6 +112,10 @@ class Client:
     async def estimate(self, ask: EstimateStart) -> StartEstimate:
         """When such a session would start; nothing is submitted."""
         return _read(await self.send("POST", "/v1/estimates", ask), StartEstimate)
+
+    async def utilization(self, **query: Query) -> Utilization:
+        """`resource`, `group_by`, `period` (seconds back; without it: how it is now)."""
+        return await self._get("/v1/utilization", Utilization, **query)
 
     async def nodes(self, **query: Query) -> Page[Node]:
         """`status`, `resource_group`, `gpu_model`, `sort_by`, `order`, `limit` (50)."""

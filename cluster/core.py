@@ -68,6 +68,7 @@ from cluster.tenancy.reads import People
 from cluster.tenancy.tokens import Tokens
 from cluster.tenancy.veil import seen_by, veiled
 from cluster.transaction import Transaction
+from cluster.utilization import History
 from cluster.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -128,6 +129,7 @@ class Core:
         self.serving = Serving(self)
         self.diagnoses = Diagnoses(self)
         self.autoscaler = Autoscaler(self)
+        self.history = History(self)
         self.keepers: list[Keeper] = [
             self.refusals,
             self.clones,
@@ -138,6 +140,7 @@ class Core:
             self.autoscaler,
             self.serving.keeper,
             self.runs,
+            self.history,
         ]
         self._standings = Standings(self)
         self._execution = Execution(self)

@@ -4,7 +4,6 @@ from cluster.models import S, Sentence
 
 _NOT_YET: dict[str, Sentence] = {
     "run_in_session": S("Helmsman can't run commands inside a session yet."),
-    "get_utilization": S("Helmsman can't show utilization over time yet; the cluster's state shows it as it is now."),
     "start_finetune": S("Helmsman can't fine-tune models yet."),
     "list_finetunes": S("Helmsman can't list fine-tunes yet."),
     "get_finetune": S("Helmsman can't show fine-tunes yet."),

@@ -39,6 +39,7 @@ from tools.scheduling import EstimateStartTool, SetSchedulingPolicyTool
 from tools.sessions import ExplainPending, GetSession, GetSessionLogs, ListSessions
 from tools.starting import StartSessionTool, TerminateSessionsTool
 from tools.tending import RestartSessionTool, SetSessionPriorityTool
+from tools.utilization import GetUtilization
 
 
 class Registry:
@@ -83,7 +84,7 @@ def default_registry() -> Registry:
             ListSessions(), GetSession(), StartSessionTool(), TerminateSessionsTool(), RestartSessionTool(),
             GetSessionLogs(), SetSessionPriorityTool(), ExplainPending(), EstimateStartTool(),
             ListNodes(), GetNode(), CordonNodeTool(), UncordonNodeTool(), DrainNodeTool(), MoveNodeTool(),
-            GetClusterStatus(), Diagnose(), ListEvents(), GetAuditLog(), UndoTool(),
+            GetClusterStatus(), GetUtilization(), Diagnose(), ListEvents(), GetAuditLog(), UndoTool(),
             ListResourceGroups(), SetSchedulingPolicyTool(),
             ListFolders(), CreateFolderTool(), DeleteFolderTool(), RestoreFolderTool(),
             ShareFolderTool(), UnshareFolderTool(), CloneFolderTool(), SetFolderQuotaTool(), ListFiles(),

@@ -16,5 +16,6 @@ from cluster.models.pipelines import *
 from cluster.models.sessions import *
 from cluster.models.storage import *
 from cluster.models.store import *
+from cluster.models.utilization import *
 from cluster.sentence import S as S
 from cluster.sentence import Sentence as Sentence

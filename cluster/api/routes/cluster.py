@@ -1,9 +1,12 @@
 """The whole: who asks, how the cluster is, every name."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from cluster.api.asking import Asking, TheCore
-from cluster.models import ClusterStatus, Names, User
+from cluster.models import ClusterStatus, Names, User, Utilization
+from cluster.utilization import UtilizationQuery
 
 router = APIRouter(tags=["cluster"])
 
@@ -21,3 +24,8 @@ async def status(core: TheCore, user: Asking) -> ClusterStatus:
 @router.get("/v1/names")
 async def names(core: TheCore, user: Asking) -> Names:
     return await core.reads.names(user)
+
+
+@router.get("/v1/utilization")
+async def utilization(core: TheCore, user: Asking, query: Annotated[UtilizationQuery, Query()]) -> Utilization:
+    return await core.history.utilization(user, query)
