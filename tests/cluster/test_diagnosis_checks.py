@@ -8,6 +8,7 @@ import pytest
 from cluster.diagnosis import checks, nodes, sessions
 from cluster.diagnosis.reads import MOST_LOGS, current, worth_reading
 from cluster.diagnosis.seen import Disk, Seen
+from cluster.errors import NotFound
 from cluster.models import (
     Endpoint,
     EndpointHealth,
@@ -22,6 +23,7 @@ from cluster.models import (
     Traffic,
 )
 from cluster.sentence import S
+from cluster.simulator.lab import Lab
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
@@ -106,7 +108,7 @@ def test_one_that_was_cancelled_because_its_dependency_failed_says_so() -> None:
 
 
 def test_a_replica_that_waits_for_requests_is_not_idle() -> None:
-    idle = {"idle": True, "gpu_utilization": 0.0}
+    idle: dict[str, Any] = {"idle": True, "gpu_utilization": 0.0}
     assert [f.code for f in sessions.idle(seen(sessions=[session(**idle)]))] == ["idle_gpu"]
     assert not list(sessions.idle(seen(sessions=[session(type="inference", **idle)])))
 
@@ -154,3 +156,20 @@ def test_of_many_logs_the_failed_and_the_idle_ones_are_read_first_and_not_all() 
     read = worth_reading([*busy, idle, failed], None)
     assert [s.name for s in read[:2]] == ["failed", "idle"]
     assert len(read) == MOST_LOGS
+
+
+async def test_on_a_real_cluster_a_silent_node_is_told_and_the_disk_is_looked_at(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.diagnosis.reads._disk", lambda path: Disk(free=1, size=100))
+    await lab.node("n-01")
+    await lab.later(3600, silent=True)
+    found = (await lab.eve.diagnosis()).findings
+    assert [(f.code, f.target) for f in found] == [("server_disk", "server"), ("node_lost", "n-01")]
+    assert str(found[1].message) == "n-01 has not answered for 1 h."
+
+
+async def test_a_target_of_which_there_is_none_is_answered_with_the_nearest(lab: Lab) -> None:
+    with pytest.raises(NotFound) as raised:
+        await lab.boss.diagnosis("nothing {like} this")
+    assert str(raised.value) == "There is no session nothing {like} this."
