@@ -1,6 +1,7 @@
 """The tools on a simulated cluster: real core, API and scheduler."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -166,7 +167,7 @@ async def test_every_reading_tool_answers_on_a_live_cluster(sora: Person) -> Non
     needs |= {name: {"session": "vit-large"} for name in ("explain_pending",)}
     needs |= {"get_session_logs": {"session": "resnet-sweep"}, "get_pipeline_run": {"run": "nightly"}}
     needs |= {"list_files": {"folder": "imagenet"}, "get_model": {"model": "gemma"}}
-    needs |= {"get_endpoint": {"endpoint": "chat"}}
+    needs |= {"get_endpoint": {"endpoint": "chat"}, "get_utilization": {"resource": "gpu"}}
     await sora.do("run_pipeline", pipeline="nightly")
     for tool in default_registry():
         if tool.risk == "R":
@@ -218,3 +219,59 @@ async def test_what_a_policy_would_start_is_seen_before(sora: Person, minho: Per
     assert any("small" in line.text and "starts now" in line.text for line in card.plan.effects)
     waits = await minho.client.session("small")
     assert waits.state == "pending", "it was only looked at"
+
+
+async def test_a_priority_is_refused_planned_and_given(sora: Person, minho: Person) -> None:
+    await minho.do("start_session", command="true", gpu=4, resource_group="train", name="small", time_limit="1h")
+    denied = await minho.plan("set_session_priority", session="small", priority=50)
+    assert denied.refusal is not None
+    assert denied.refusal.reasons[0].code == "not_allowed"
+    card = await sora.plan("set_session_priority", session="small", priority=50)
+    assert card.plan is not None
+    assert card.plan.title == "Give small priority 50"
+    assert card.plan.effects[0].text == "small has priority 50 now, not 10."
+    assert any("small, which waits, starts now on a100-02" in line.text for line in card.plan.effects)
+    done = await sora.do("set_session_priority", session="small", priority=50, expect=card.digest)
+    assert done.answer.startswith("small has priority 50 now.")
+    assert (await sora.client.session("small")).state == "running"
+
+
+async def test_a_running_session_is_restarted_and_loses_what_it_has_not_saved(sora: Person) -> None:
+    card = await sora.plan("restart_session", session="resnet")
+    assert card.plan is not None
+    assert [line.text for line in card.plan.effects][:2] == [
+        "resnet-sweep is stopped, and waits in its old place in the queue to start again.",
+        "resnet-sweep starts again on a100-01 once it is stopped.",
+    ]
+    assert "has run for 5 h; what it has not saved is lost" in card.plan.warnings[0]
+    assert card.plan.type_word is not None, "five hours are lost, and it is another's"
+    done = await sora.do("restart_session", session="resnet-sweep", expect=card.digest)
+    assert done.answer.startswith("resnet-sweep is being stopped, and starts again.")
+    await sora.world.advance(timedelta(minutes=5))
+    again = await sora.client.session("resnet-sweep")
+    assert (again.state, again.id) == ("running", "s-7f3a")
+    assert again.started is not None
+    assert sora.world.clock.now() - again.started < timedelta(minutes=6)
+
+
+async def test_a_node_moves_to_another_group_and_back(sora: Person) -> None:
+    card = await sora.plan("move_node", node="a100-02", resource_group="dev")
+    assert card.plan is not None
+    assert card.plan.effects[0].text == "a100-02 moves from train to dev; what runs there goes on (0)."
+    assert "they wait in vain: vit-large" in card.plan.warnings[0], "it needs two nodes"
+    await sora.do("move_node", node="a100-02", resource_group="dev")
+    assert (await sora.do("list_nodes", resource_group="dev")).rows == ["a100-02", "l40s-01"]
+    await sora.do("undo")
+    assert (await sora.do("list_nodes", resource_group="dev")).rows == ["l40s-01"]
+
+
+async def test_utilization_is_told_now_over_time_and_by_whom(sora: Person, minho: Person) -> None:
+    by_user = await sora.do("get_utilization", resource="gpu", group_by="user")
+    assert by_user.answer == "Share of all GPUs held now, the highest first: minho 40 %."
+    assert by_user.rows == ["minho"]
+    await sora.world.advance(timedelta(hours=1))
+    over = await sora.do("get_utilization", resource="power", group_by="node", period="30m")
+    assert over.answer.startswith("Power over the last 30 min on average, the highest first: a100-01")
+    assert over.view.view == "chart"
+    refused = await minho.do("get_utilization", resource="temperature", group_by="user")
+    assert (refused.status, refused.reasons[0].code) == ("refused", "invalid")
