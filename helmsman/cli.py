@@ -125,6 +125,35 @@ def web(
     _run(_web(settings, scenario, demo or scenario is not None, user, port, monitor))
 
 
+@app.command("mcp")
+def mcp_server(
+    http: Annotated[
+        str | None,
+        typer.Option(
+            "--http", metavar="[ADDRESS:]PORT", help="Over HTTP, for clients with a token; 0 takes a free port."
+        ),
+    ] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="On a simulated fleet.")] = False,
+    scenario: Scenario = None,
+    user: AskedBy = None,
+) -> None:
+    """Helmsman's tools for other agents (Model Context Protocol), over standard input and output; changes are done
+    only when a person approves them in that client."""
+    from helmsman.mcp.reach import Which
+
+    settings = _settings()
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    which = Which(settings, scenario, demo or scenario is not None, user)
+    if http is None:
+        from helmsman.mcp import stdio
+
+        _run(stdio.serve(which))
+    else:
+        from helmsman.mcp import web as over_http
+
+        _run(over_http.serve(which, http, lambda line: typer.echo(line, err=True)))
+
+
 @app.command()
 def up(
     listen: Annotated[
