@@ -50,10 +50,11 @@ class GetUtilization(ReadingTool[GetUtilizationArguments]):
             answer += " " + ctx.say(S("There are samples of the last {time} only.", time=since))
         shown = found.items[:SHOWN]
         names = [item.name for item in shown if item.name is not None]
+        items = [_data(item) for item in shown]
         rows_of = {"node": "node", "project": "project", "user": "user", "resource_group": "resource_group"}
         return Result(
             status="done",
-            data={"unit": found.unit, "samples": found.samples, "total": found.total, "items": _data(ctx, shown)},
+            data={"unit": found.unit, "samples": found.samples, "total": found.total, "items": items},
             view=_chart(ctx, found, shown),
             answer=answer,
             rows=names,
@@ -95,12 +96,9 @@ def _value(found: Utilization, value: float) -> str:
     return percent(value) if found.unit == "share" else f"{value:.0f} {_UNITS[found.unit]}"
 
 
-def _data(ctx: Context, items: Sequence[UtilizationItem]) -> list[JsonValue]:
-    return [
-        {"name": item.name, "value": round(item.value, 3), "peak": round(item.peak, 3)}
-        | ({"busy": round(item.busy, 3)} if item.busy is not None else {})
-        for item in items
-    ]
+def _data(item: UtilizationItem) -> JsonValue:
+    data: dict[str, JsonValue] = {"name": item.name, "value": round(item.value, 3), "peak": round(item.peak, 3)}
+    return data if item.busy is None else data | {"busy": round(item.busy, 3)}
 
 
 def _chart(ctx: Context, found: Utilization, items: Sequence[UtilizationItem]) -> Chart:

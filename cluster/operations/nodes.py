@@ -76,8 +76,8 @@ async def move(tx: Transaction, op: MoveNode) -> Done:
     could = _fitting(tx, before)
     running = len(tx.ledger.sessions_on(node.name))
     _into(tx, node, op.resource_group)
-    words = {"node": node.name, "group": op.resource_group, "before": before, "count": running}
-    message = S("{node} moves from {before} to {group}; what runs there goes on ({count}).", **words)
+    message = S("{node} moves from {before} to {group}; what runs there goes on ({count}).",
+                node=node.name, group=op.resource_group, before=before, count=running)  # fmt: skip
     return Done(
         effects=[Effect(kind="changes", target=node.name, message=message)],
         targets=[node.name],

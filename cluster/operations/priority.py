@@ -45,8 +45,8 @@ async def put_back(tx: Transaction, ident: str, made: int, priority: int) -> Don
     session = await tx.session(ident)
     _may_change(tx, session)
     if session.priority != made:
-        words = {"name": session.name, "priority": session.priority, "made": made}
-        message = S("{name} has priority {priority} by now, not {made}; nothing is taken back.", **words)
+        message = S("{name} has priority {priority} by now, not {made}; nothing is taken back.",
+                    name=session.name, priority=session.priority, made=made)  # fmt: skip
         raise Refused(Reason(code="conflict", message=message))
     return _changed(tx, session, priority, Done(effects=[], targets=[session.name]))
 
@@ -62,8 +62,8 @@ def _may_change(tx: Transaction, session: LiveSession) -> None:
 
 
 def _changed(tx: Transaction, session: LiveSession, priority: int, done: Done) -> Done:
-    words = {"name": session.name, "priority": priority, "before": session.priority}
-    message = S("{name} has priority {priority} now, not {before}.", **words)
+    message = S("{name} has priority {priority} now, not {before}.",
+                name=session.name, priority=priority, before=session.priority)  # fmt: skip
     tx.edit(session).priority = priority
     tx.ledger.stirred.add(session.id)
     tx.session_event("session_changed", session, message)
