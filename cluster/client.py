@@ -60,6 +60,7 @@ _ERRORS: dict[str, type[errors.ClusterError]] = {
         errors.Conflict,
         errors.StorageFull,
         errors.Unavailable,
+        errors.TooMany,
     )
 }
 

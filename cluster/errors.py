@@ -71,6 +71,13 @@ class Unavailable(ClusterError):
     code = "unavailable"
 
 
+class TooMany(ClusterError):
+    """The asking person has as many of these under way as one may have."""
+
+    status = 429
+    code = "too_many"
+
+
 class ScenarioError(ClusterError):
     """A scenario file with mistakes; the sentence holds all of them with their lines."""
 

@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 from starlette.datastructures import State
 
-from cluster.api.limits import Bounded
+from cluster.api.limits import Bounded, Streams
 from cluster.api.problems import MOST_BODY, add_problems
 from cluster.api.routes import (
     agents,
@@ -49,7 +49,7 @@ ROUTERS = (
 
 def state_of(core: Core) -> State:
     """What the routes find in `request.app.state`."""
-    return State({"core": core, "enrolment": Enrolment(core)})
+    return State({"core": core, "enrolment": Enrolment(core), "streams": Streams(happenings.STREAMS)})
 
 
 def create_app(core: Core) -> FastAPI:

@@ -1,9 +1,13 @@
-"""Nobody may send more than a bounded body, whether it says its length first or not."""
+"""Nobody may send more than a bounded body, whether it says its length first or not; nor hold too many streams."""
+
+from collections import Counter
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.api.problems import problem, too_large
+from cluster.errors import TooMany
+from cluster.sentence import S
 
 
 class Bounded:
@@ -33,6 +37,28 @@ class Bounded:
             await problem(too_large(self._most), 413)(scope, receive, send)
         else:
             await self._app(scope, counted, send)
+
+
+class Streams:
+    """How many event streams everybody has open: each holds a connection, and is looked after until it ends."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: Counter[str] = Counter()
+
+    def of(self, user: str) -> int:
+        return self._open.get(user, 0)
+
+    def take(self, user: str) -> None:
+        """Raises `TooMany`; else `give_back` has to follow."""
+        if self.of(user) >= self._most:
+            raise TooMany(S("You have {most} event streams open already; close one first.", most=self._most))
+        self._open[user] += 1
+
+    def give_back(self, user: str) -> None:
+        self._open[user] -= 1
+        if self._open[user] <= 0:
+            del self._open[user]
 
 
 def _announced(scope: Scope) -> int:

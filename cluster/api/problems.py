@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from cluster.errors import ClusterError, Conflict, Invalid, NotFound, Unavailable
+from cluster.errors import ClusterError, Conflict, Invalid, NotFound, TooMany
 from cluster.sentence import S, Sentence
 
 log = structlog.get_logger(__name__)
@@ -85,7 +85,7 @@ def _of_http(status: int, path: str, method: str) -> ClusterError:
         case 413:
             return too_large(MOST_BODY)
         case 429:
-            return Unavailable(S("There were too many requests for {path}; wait a little.", path=path))
+            return TooMany(S("There were too many requests for {path}; wait a little.", path=path))
         case _ if status >= 500:
             return ClusterError(S("The server failed at {path}; its log says why.", path=path))
         case _:

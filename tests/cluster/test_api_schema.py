@@ -13,7 +13,7 @@ from typing import Any, cast
 import httpx
 import pytest
 import schemathesis
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from requests import Request
@@ -28,7 +28,9 @@ from sqlalchemy import select
 
 from cluster.api.app import create_app
 from cluster.api.asking import OPEN
+from cluster.api.limits import Streams
 from cluster.api.problems import MOST_BODY, PROBLEM
+from cluster.api.routes.happenings import STREAMS
 from cluster.clock import VirtualClock
 from cluster.core import Core
 from cluster.db.tables import GroupRow, MemberRow, ProjectRow, QuotaRow, UserRow
@@ -140,6 +142,46 @@ async def test_a_stream_that_can_not_begin_says_why_as_a_problem(
     assert is_problem(await http.get("/v1/events/stream", headers={**mine, "Last-Event-ID": "x"}), 422)
     monkeypatch.setattr(lab.core.journal, "following", breaks)
     assert is_problem(await http.get("/v1/events/stream", headers=mine), 503)
+
+
+async def test_the_twenty_first_stream_of_a_person_is_refused_until_one_ends(
+    lab: Lab, app: FastAPI, http: httpx.AsyncClient
+) -> None:
+    streams: Streams = app.state.streams
+
+    def opened(who: str) -> asyncio.Task[httpx.Response]:
+        mine = {"Authorization": f"Bearer {lab.core.tokens.passing(who)}"}
+        return asyncio.create_task(http.get("/v1/events/stream", headers=mine))
+
+    async def until(who: str, count: int) -> None:
+        async with asyncio.timeout(30):
+            while streams.of(who) != count:
+                await asyncio.sleep(0)
+
+    held = [opened("ann") for _ in range(STREAMS)]
+    await until("ann", STREAMS)
+    assert is_problem(refused := await opened("ann"), 429)
+    assert refused.json()["code"] == "too_many"
+    held.append(opened("bob"))
+    await until("bob", 1)
+    held[0].cancel()
+    await until("ann", STREAMS - 1)
+    held.append(opened("ann"))
+    await until("ann", STREAMS)
+    for task in held:
+        task.cancel()
+    await asyncio.gather(*held, return_exceptions=True)
+    assert (streams.of("ann"), streams.of("bob")) == (0, 0)
+
+
+async def test_what_another_part_refuses_as_too_many_is_a_problem(app: FastAPI, http: httpx.AsyncClient) -> None:
+    @app.get("/busy")
+    async def busy() -> None:
+        raise HTTPException(429, headers={"Retry-After": "3"})
+
+    reply = await http.get("/busy")
+    assert is_problem(reply, 429)
+    assert reply.headers["retry-after"] == "3"
 
 
 STARTS = "/v1/operations"

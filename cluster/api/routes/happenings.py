@@ -1,13 +1,15 @@
 """The journal, and events."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field
 from sse_starlette.sse import EventSourceResponse
+from starlette.types import Receive, Scope, Send
 
 from cluster.api.asking import Asking, TheCore
+from cluster.api.limits import Streams
 from cluster.core import Core
 from cluster.errors import ClusterError, Invalid
 from cluster.journal.reads import AuditQuery, EventFilter, EventQuery
@@ -22,6 +24,8 @@ MOST = 200
 """Events that a stream holds for its reader; it asks for more when these are gone."""
 LOOK = 15.0
 """Seconds after which a stream looks whether its reader may still see what it sends."""
+STREAMS = 20
+"""Streams that one person may have open at once."""
 SLOW = 60.0
 """Seconds that a reader may take to accept one event."""
 
@@ -62,11 +66,29 @@ async def stream(
     query: Annotated[StreamQuery, Query()],
     last_event_id: Annotated[str | None, Header(description="As `after`; a browser that reconnects sends it.")] = None,
 ) -> EventSourceResponse:
-    """Server-sent events, from the one after `after` on, as they are committed; none is left out, none comes twice."""
+    """Server-sent events, from the one after `after` on, as they are committed; none is left out, none comes twice.
+
+    At most 20 at once a person."""
     after = query.after if last_event_id is None else _number(last_event_id)
     begun = await core.journal.following(user, query, after, MOST)  # what goes wrong here is still told as a problem
     token = request.headers["authorization"].partition(" ")[2]
-    return EventSourceResponse(_follow(core, token, query, *begun), send_timeout=SLOW)
+    streams: Streams = request.app.state.streams
+    streams.take(user.name)
+    return _Counted(lambda: streams.give_back(user.name), _follow(core, token, query, *begun), send_timeout=SLOW)
+
+
+class _Counted(EventSourceResponse):
+    """Tells when it is over, however it ends: a generator that was never begun could not."""
+
+    def __init__(self, over: Callable[[], None], *said: Any, **more: Any) -> None:
+        super().__init__(*said, **more)
+        self._over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._over()
 
 
 def _number(said: str) -> int:
