@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import URL, Connection, create_engine, text
+from sqlalchemy import URL, Connection, create_engine, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from cluster.clock import WallClock
 from cluster.core import Core
 from cluster.db.engine import Database, Where
 from cluster.db.schema import migrate
-from cluster.db.tables import Base, GroupRow, NodeRow
+from cluster.db.tables import Base, EventRow, GroupRow, NodeRow
 from cluster.db.temporary import outside
 from cluster.errors import Unavailable
+from cluster.journal.reads import EventQuery
+from cluster.models import User
 
 
 def drift(connection: Connection) -> list[object]:
@@ -76,6 +78,48 @@ def first_release(connection: Connection) -> None:
         "INSERT INTO allocations VALUES ('s-1', 0, 'n1', 2, 100, '{\"0\"\\: 0.5}', 'running', NULL)",
     ):
         connection.execute(text(sql))
+
+
+async def test_old_events_of_sessions_get_the_project_in_which_alone_their_name_was(
+    empty: Where, tmp_path: Path
+) -> None:
+    await on(empty, lambda connection: migrate(connection, "0002"))
+    await on(empty, second_release)
+    core = await Core.open(empty, clock=WallClock(), data_dir=tmp_path, name="old")
+    async with core.db.read() as db:
+        found = {seq: (owner, project) for seq, owner, project in await db.execute(
+            select(EventRow.seq, EventRow.owner, EventRow.project))}  # fmt: skip
+    ann = User(name="ann", projects=["red"])
+    seen = [event.seq for event in (await core.journal.events(ann, EventQuery())).items]
+    await core.close()
+    assert found == {1: (None, "red"), 2: (None, None), 3: (None, None), 4: (None, None), 5: (None, "red")}
+    assert seen == [1, 4, 5], "neither those of a name in two projects, nor of one that nobody knows"
+
+
+def second_release(connection: Connection) -> None:
+    """Sessions of one name in one project, and in two; events of them, of a node, and of what is not known any more."""
+    for ident, name, project in (("s-1", "job", "red"), ("s-2", "job", "red"), ("s-3", "both", "red"),
+                                 ("s-4", "both", "blue"), ("s-5", "n1", "blue")):  # fmt: skip
+        connection.execute(
+            text(
+                'INSERT INTO sessions (id, name, "user", project, type, state, state_since, cpu, memory, gpu, '
+                "node_count, resource_group, priority, mounts, env, depends_on, submitted, ended, attempt, grace, "
+                "reasons) VALUES (:id, :name, 'ann', :project, 'batch', 'terminated', '2026-03-01 09:00:00.000000', 2, "
+                "100, 0, 1, 'default', 10, '[]', '{}', '[]', '2026-03-01 09:00:00.000000', "
+                "'2026-03-01 10:00:00.000000', 1, 10, '[]')"
+            ),
+            {"id": ident, "name": name, "project": project},
+        )
+    for seq, (kind, target) in enumerate([("session_running", "job"), ("session_running", "both"),
+                                          ("session_error", "gone"), ("node_lost", "n1"),
+                                          ("session_error", "job")], 1):  # fmt: skip
+        connection.execute(
+            text(
+                "INSERT INTO events (seq, at, kind, severity, target, message) VALUES "
+                "(:seq, '2026-03-01 09:00:00.000000', :kind, 'info', :target, :message)"
+            ),
+            {"seq": seq, "kind": kind, "target": target, "message": '{"text": "x", "params": {}}'},
+        )
 
 
 async def test_a_database_of_a_newer_program_is_one_sentence(where: Where) -> None:
