@@ -195,11 +195,16 @@ class Agency:
         if rank.state != "exited" and (session.state == SessionState.TERMINATING or forgotten):
             ident = WorkId(session=session.id, attempt=session.attempt, rank=rank.rank)
             reply.stop.append(StopOrder(id=ident, grace=session.grace))  # it is answered with what became of it
-        elif session.state in STARTING and rank.state in ("placed", "ordered") and not here:
+        elif self._to_be_started(session, rank) and not here:
             reply.start.append(self._work(session, rank))
             if rank.state == "placed":
                 tx.edit(session)
                 rank.state = "ordered"
+
+    def _to_be_started(self, session: LiveSession, rank: Rank) -> bool:
+        """Not while it may have lost a folder that it mounts: that is found out before the next round."""
+        starts = session.state in STARTING and rank.state in ("placed", "ordered")
+        return starts and not self._core.mounts.unsure(session)
 
     def _work(self, session: LiveSession, rank: Rank) -> Work:
         mounts = self._mounts(session)

@@ -60,6 +60,7 @@ from cluster.serving.store import Models
 from cluster.standing import Standings
 from cluster.storage.clones import Clones
 from cluster.storage.measures import Measures
+from cluster.storage.mounts import Mounts
 from cluster.storage.purging import Purges
 from cluster.storage.reads import Folders
 from cluster.storage.uploads import Uploads
@@ -124,6 +125,7 @@ class Core:
         self.uploads = Uploads(self)
         self.measures = Measures(self)
         self.purges = Purges(self)
+        self.mounts = Mounts(self)
         self.models = Models(self)
         self.installs = Installs(self)
         self.serving = Serving(self)
@@ -190,12 +192,14 @@ class Core:
             newest = self.draft.written  # what this process wrote is believed before what the database says by now
         self.draft = Draft(self.ledger, events, newest)
         self.outlook = Outlook(self.ledger, self.directory)
+        self.mounts.look_again()
 
     async def refresh(self) -> None:
         """Take note of what the ORM has changed since; the caller holds `db.writing`."""
         if self.db.doubtful:
             await self._begin_anew()
         self.serving.note(self.db.touched)
+        self.mounts.note(self.db.touched)
         if self.db.touched & LEDGER:
             await self._load()
         elif self.db.touched & set(KINDS):

@@ -42,7 +42,7 @@ class Execution:
         except Refused as e:
             return await self._refused(user, request, e.reasons)
         except ClusterError as e:
-            return await self._refused(user, request, [_reason(e)], failed=e.status >= 500)
+            return await self._refused(user, request, [reason_of(e)], failed=e.status >= 500)
         except Exception:
             message = S("The server failed at this; its log says why.")
             await self._refused(user, request, [Reason(code="unavailable", message=message)], failed=True)
@@ -159,7 +159,8 @@ def _as_before(known: str, request: OperationRequest) -> Outcome:
     return outcome
 
 
-def _reason(e: ClusterError) -> Reason:
+def reason_of(e: ClusterError) -> Reason:
+    """An error as a reason of a refusal."""
     known = {"not_found", "ambiguous", "not_allowed", "conflict", "invalid", "storage_full", "unavailable"}
     code = e.code if e.code in known else "invalid"
     return Reason.model_validate({"code": code, "message": e.sentence, "candidates": e.candidates})

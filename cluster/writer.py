@@ -99,6 +99,7 @@ class Writer:
                 entries = self._next()
                 try:
                     await self._core.refresh()
+                    await self._weigh_mounts()
                     await (self._alone(entries[0]) if entries[0].alone else self._round(entries))
                 except ClusterError as e:
                     _fail(entries, e)
@@ -108,6 +109,16 @@ class Writer:
                 for entry in entries:
                     entry.tell()
             await asyncio.sleep(0)  # those who were answered may ask on, in the same round
+
+    async def _weigh_mounts(self) -> None:
+        """In a round of its own, before anything can be handed out: who may still use what they mount."""
+        mounts = self._core.mounts
+        if not mounts.due():
+            return
+        entry = Entry(self._core.system, mounts.weigh, _future())
+        await self._round([entry])
+        if entry.error is None:
+            mounts.settled()
 
     def _next(self) -> list[Entry]:
         """One that wants to be alone; or as many as can share a commit, in their order, no key twice."""
@@ -210,10 +221,10 @@ class Writer:
                 entry.said = (await entry.work(tx))()
                 if entry.dry_run:
                     raise _Preview
+                began = time.perf_counter()
+                await tx.rows.flush()  # before anything is handed out: from here on it is known what was changed
                 orders = core.agents.orders_for_polls(tx)
                 events = core.draft.events
-                began = time.perf_counter()
-                await tx.rows.flush()
                 await core.db.append(core.draft.statements(), tx.rows)
                 await tx.touch_disk()
         except _Preview:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import structlog
 
 from cluster.errors import ClusterError
-from cluster.models import Operation, Reason, User
+from cluster.models import Operation, Reason, UploadFile, User
 from cluster.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ class Refusals:
         """Rows that could not be written since the journal could be the last time."""
 
     async def note(
-        self, user: User, operation: Operation, reasons: Sequence[Reason], result: Literal["refused", "failed"]
+        self,
+        user: User,
+        operation: Operation | UploadFile,
+        reasons: Sequence[Reason],
+        result: Literal["refused", "failed"],
     ) -> None:
         """Write it down. When the journal can't be written, the refusal is told all the same."""
         window = await self._window(user.name)
@@ -129,7 +133,7 @@ class Refusals:
             await self._tell(user, window)
 
 
-def aimed_at(operation: Operation) -> list[str]:
+def aimed_at(operation: Operation | UploadFile) -> list[str]:
     """What the operation was to be done on, in the words of who asked: it may not exist."""
     fields = AIMS[:1] if operation.op == "start_session" else AIMS
     named: Any = next((value for name in fields if (value := getattr(operation, name, None))), [])

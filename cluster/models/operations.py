@@ -39,6 +39,7 @@ from cluster.models.storage import (
     SetFolderQuota,
     ShareFolder,
     UnshareFolder,
+    UploadFile,
 )
 from cluster.models.store import InstallModel
 from cluster.sentence import Sentence
@@ -161,7 +162,7 @@ class AuditEntry(Model):
     user: str
     action: str
     """The operation's name, which is the tool's."""
-    operation: Annotated[Operation | dict[str, Any], Field(union_mode="left_to_right")]
+    operation: Annotated[Operation | UploadFile | dict[str, Any], Field(union_mode="left_to_right")]
     """As it was asked; as JSON when this version has no such operation, or it was too long to be kept whole."""
     targets: list[str] = []
     result: Literal["done", "refused", "failed"] = "done"

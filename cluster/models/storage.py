@@ -20,6 +20,7 @@ __all__ = [
     "SetFolderQuota",
     "ShareFolder",
     "UnshareFolder",
+    "UploadFile",
 ]
 
 
@@ -133,3 +134,12 @@ class SetFolderQuota(Model):
     op: Literal["set_folder_quota"] = "set_folder_quota"
     folder: str
     quota: int | None = Field(gt=0, lt=2**63)
+
+
+class UploadFile(Model):
+    """In the journal only: uploads come by tus (`/v1/uploads`), not by POST /v1/operations. `size` in bytes."""
+
+    op: Literal["upload_file"] = "upload_file"
+    folder: str
+    path: str
+    size: int

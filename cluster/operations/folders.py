@@ -3,17 +3,19 @@ step with its row again at start-up (`reconcile`), so that a crash in between le
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 from sqlalchemy import select
 
 from cluster import access
-from cluster.db.tables import FolderRow
+from cluster.db.tables import FolderRow, ModelRow
 from cluster.errors import ClusterError
 from cluster.models import CreateFolder, DeleteFolder, Effect, Reason, RestoreFolder, SetFolderQuota
 from cluster.operations.sessions import project_of
 from cluster.records import TRASH_DAYS
 from cluster.sentence import S
-from cluster.storage import room
+from cluster.serving import store
+from cluster.storage import rights, room
 from cluster.storage.volumes import Volumes, checked
 from cluster.tenancy import veil
 from cluster.transaction import Done, Refused, Transaction
@@ -106,11 +108,40 @@ async def _not_in_use(tx: Transaction, row: FolderRow) -> None:
     if users := mounted_by(tx, row):
         message = S("{folder} is mounted by {sessions}; stop them first.", folder=row.name, sessions=", ".join(users))
         raise Refused(Reason(code="conflict", message=message, ahead=users))
-    query = select(FolderRow.name).where(FolderRow.source == row.id, FolderRow.state == "cloning")
+    query = select(FolderRow).where(FolderRow.source == row.id, FolderRow.state == "cloning").limit(1)
     if clone := await tx.db.scalar(query):
-        message = S("{folder} is being copied to {clone}; wait for that, or delete {clone} first.", folder=row.name,
-                    clone=clone)  # fmt: skip
+        message = (
+            S("{folder} is being copied to {clone}; wait for that, or delete {clone} first.", folder=row.name,
+              clone=clone.name)
+            if rights.sees(tx.user, clone, await rights.grants(tx.db, clone.id))
+            else S("{folder} is being copied by somebody; wait for that.", folder=row.name)
+        )  # fmt: skip
         raise Refused(Reason(code="conflict", message=message))
+    await _no_model_in(tx, row)
+
+
+async def _no_model_in(tx: Transaction, row: FolderRow) -> None:
+    """Refused while a model of the store is served from the folder: its endpoints read it at every start."""
+    usable = select(ModelRow).where(ModelRow.state != store.FAILED).order_by(ModelRow.name)
+    found = [model for model in await tx.db.scalars(usable) if _lies_in(tx, model, row)]
+    if not found:
+        return
+    seen = next((model.name for model in found if store.sees(tx.user, model)), None)
+    message = (
+        S("Model {model} of the store is served from {folder}; take its installation back first (undo).", model=seen,
+          folder=row.name)
+        if seen
+        else S("A model of the store, which you can't see, is served from {folder}; ask an admin.", folder=row.name)
+    )  # fmt: skip
+    raise Refused(Reason(code="conflict", message=message))
+
+
+def _lies_in(tx: Transaction, model: ModelRow, row: FolderRow) -> bool:
+    if tx.volumes is None:
+        return model.source == f"{row.project}/{row.name}" and model.recipe.get("source") is None
+    place = tx.volumes.path(row.project, row.name)
+    told = (model.recipe.get("source"), model.recipe.get("launch", {}).get("env", {}).get("MODEL_PATH"))
+    return any(Path(path).is_relative_to(place) for path in told if path)
 
 
 async def _size_now(tx: Transaction, row: FolderRow) -> int:

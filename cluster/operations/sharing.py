@@ -133,8 +133,13 @@ def _still_mounted(tx: Transaction, row: FolderRow, gone: list[GrantRow]) -> lis
     users, projects = ({g.name for g in gone if g.scope == scope} for scope in ("user", "project"))
     people = tx.core.directory.users
     lose = users | {u.name for u in people.values() if projects & set(u.projects)}
-    count = sum(place in s.mounts and s.user in lose and s.project != row.project
-                for s in tx.ledger.sessions.values())  # fmt: skip
-    if not count:
-        return []
-    return [S("{count} of their sessions mount it, and keep it until they end.", count=count)]
+    theirs = [s for s in tx.ledger.sessions.values()
+              if place in s.mounts and s.user in lose and s.project != row.project]  # fmt: skip
+    started = sum(tx.handed_out(s) for s in theirs)
+    waiting, found = len(theirs) - started, []
+    if started:
+        found.append(S("{count} of their sessions mount it, and keep it until they end.", count=started))
+    if waiting:
+        found.append(S("{count} of their sessions wait to start with it, and fail unless they have another right.",
+                       count=waiting))  # fmt: skip
+    return found

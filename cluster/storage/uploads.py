@@ -17,7 +17,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
@@ -25,7 +24,8 @@ from sqlalchemy import func, select
 
 from cluster import errors
 from cluster.db.tables import FolderRow, UploadRow
-from cluster.models import Reason, User
+from cluster.execution import reason_of
+from cluster.models import Reason, UploadFile, User
 from cluster.sentence import S
 from cluster.storage import incoming, rights, room
 from cluster.storage.beneath import parts_of
@@ -107,6 +107,13 @@ class Uploads:
 
     async def create(self, user: User, folder: str, path: str, length: int) -> Upload:
         """Begin one. Raises `NotFound`, `NotAllowed`, `Invalid`, `Conflict`, `StorageFull` (quota or disk)."""
+        asked = UploadFile(folder=folder, path=path, size=length)
+        row = await self._noted(user, asked, self._create(user, folder, path, length))
+        if length == 0:
+            await self._exclusively(row.id, self._finish(user, row))
+        return await self.look(user, row.id)
+
+    async def _create(self, user: User, folder: str, path: str, length: int) -> UploadRow:
         root, parts = self._volumes().root, parts_of(path)
         if not parts or path.endswith("/"):
             raise errors.Invalid(S("The upload does not say what its file is to be called."))
@@ -123,10 +130,7 @@ class Uploads:
             tx.on_disk(lambda _: incoming.begin(root, ident), lambda _: incoming.forget(root, ident))
             return lambda: row
 
-        row = await _told(self._core.writer.alone(user, begins))
-        if length == 0:
-            await self._exclusively(ident, self._finish(user, row))
-        return await self.look(user, ident)
+        return await self._core.writer.alone(user, begins)
 
     async def look(self, user: User, ident: str) -> Upload:
         """How far it is. Whoever asks is the only one at it: an older connection is given up."""
@@ -298,7 +302,9 @@ class Uploads:
             await self._landing(tx, row.id)
             return lambda: None
 
-        await surely(_told(self._core.writer.alone(user, lands)))
+        _, folder = await self._mine(user, row.id)
+        asked = UploadFile(folder=f"{folder.project}/{folder.name}", path=row.path, size=row.length)
+        await surely(self._noted(user, asked, self._core.writer.alone(user, lands)))
         root = self._volumes().root
         await surely(asyncio.to_thread(incoming.forget, root, row.id))
 
@@ -321,9 +327,27 @@ class Uploads:
             lambda _: incoming.land(volumes.root, ident, top, parts),
             lambda _: incoming.take_back(volumes.root, ident, top, parts),
         )
+        self._to_journal(tx, row, folder)
         words = {"user": tx.user.name, "path": row.path, "name": folder.name}
         message = S("{user} uploaded {path} to folder {name}.", **words)
         tx.event("file_uploaded", folder.name, message, owner=folder.owner, project=folder.project)
+
+    def _to_journal(self, tx: Transaction, row: UploadRow, folder: FolderRow) -> None:
+        told = UploadFile(folder=f"{folder.project}/{folder.name}", path=row.path, size=row.length)
+        targets = [f"{folder.name}/{row.path}"]
+        self._core.draft.audit(tx.now, row.user, told.op, told.model_dump_json(), targets, None)
+
+    async def _noted(self, user: User, asked: UploadFile, work: Awaitable[T]) -> T:
+        """What is refused is in the journal, and is told as the error that a route answers with."""
+        try:
+            return await work
+        except Refused as e:
+            await self._core.refusals.note(user, asked, e.reasons, "refused")
+            full = any(reason.code == "quota" for reason in e.reasons)
+            raise (errors.StorageFull if full else errors.Conflict)(e.reasons[0].message) from e
+        except errors.ClusterError as e:
+            await self._core.refusals.note(user, asked, [reason_of(e)], "failed" if e.status >= 500 else "refused")
+            raise
 
     async def _forget(self, idents: list[str], late: bool = False) -> None:
         """Rows first: a row without a file would be one that has landed."""
@@ -351,21 +375,27 @@ class Uploads:
         volumes = self._core.volumes
         if volumes is None:
             return
-        async with self._core.db.write() as db:
-            rows = (await db.execute(select(UploadRow, FolderRow).join(FolderRow))).all()
-            for row, folder in rows:
-                if row.finished is None and not incoming.place(volumes.root, row.id).exists():
-                    top = volumes.place(folder.project, folder.name, folder.trash_id)
-                    await self._mend(row, folder, top)
-                    if row.finished is None:
-                        await db.delete(row)
-            await asyncio.to_thread(incoming.sweep, volumes.root, {r.id for r, _ in rows if r.finished is None})
+        root = volumes.root
+        async with self._core.db.read() as db:
+            open_ones = {*await db.scalars(select(UploadRow.id).where(UploadRow.finished.is_(None)))}
+        gone = {ident for ident in open_ones if not incoming.place(root, ident).exists()}
+        if gone:
+            await self._core.writer.alone(self._core.system, partial(self._mends, gone, volumes))
+        await asyncio.to_thread(incoming.sweep, root, open_ones - gone)
 
-    async def _mend(self, row: UploadRow, folder: FolderRow, top: Path) -> None:
-        """It landed, and the commit did not come to pass: that is written down now."""
-        if await asyncio.to_thread(incoming.landed, top, parts_of(row.path), row.length):
-            row.finished = folder.modified = self._core.clock.now()
-            folder.size += row.length  # what it may have replaced is found at the next counting
+    async def _mends(self, idents: set[str], volumes: Volumes, tx: Transaction) -> Callable[[], None]:
+        """Those without a file of their own have landed, and the commit did not come to pass: that is written down now.
+        Or they are gone."""
+        query = select(UploadRow, FolderRow).join(FolderRow).where(UploadRow.id.in_(idents))
+        for row, folder in (await tx.db.execute(query)).all():
+            top = volumes.place(folder.project, folder.name, folder.trash_id)
+            if await asyncio.to_thread(incoming.landed, top, parts_of(row.path), row.length):
+                row.finished = folder.modified = tx.now
+                folder.size += row.length  # what it may have replaced is found at the next counting
+                self._to_journal(tx, row, folder)
+            else:
+                await tx.db.delete(row)
+        return lambda: None
 
     async def step(self) -> bool:
         now = self._core.clock.now()
@@ -412,15 +442,6 @@ async def surely(work: Awaitable[T]) -> T:
     if cancelled:
         raise asyncio.CancelledError
     return task.result()
-
-
-async def _told(work: Awaitable[T]) -> T:
-    """A refusal as the error that a route answers with."""
-    try:
-        return await work
-    except Refused as e:
-        full = any(reason.code == "quota" for reason in e.reasons)
-        raise (errors.StorageFull if full else errors.Conflict)(e.reasons[0].message) from e
 
 
 async def _in_time(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

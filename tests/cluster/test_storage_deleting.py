@@ -9,7 +9,17 @@ import pytest
 from cluster.core import Core
 from cluster.db.tables import FolderRow
 from cluster.errors import Unavailable
-from cluster.models import CreateFolder, DeleteFile, DeleteFolder, Outcome, ShareFolder, StartSession, Undo
+from cluster.models import (
+    CloneFolder,
+    CreateFolder,
+    DeleteFile,
+    DeleteFolder,
+    InstallModel,
+    Outcome,
+    ShareFolder,
+    StartSession,
+    Undo,
+)
 from cluster.sentence import S
 from cluster.simulator.lab import Lab
 from cluster.simulator.world import World
@@ -163,6 +173,27 @@ async def test_in_a_simulated_cluster_the_files_of_a_directory_go_too() -> None:
     assert [f.size for f in (await minho.folders()).items] == [2048]
     await minho.close()
     await world.close()
+
+
+async def test_a_copy_that_one_may_not_see_is_not_named(lab: Lab, data: Path) -> None:
+    await lab.ann.execute(ShareFolder(folder="data", permission="read", user="eve"))
+    await lab.eve.execute(CloneFolder(folder="data", name="zebra", project="blue"))
+    refused = str((await lab.ann.execute(DeleteFolder(folder="data"))).refused[0].message)
+    assert refused == "data is being copied by somebody; wait for that."
+    assert "zebra" in str((await lab.boss.execute(DeleteFolder(folder="data"))).refused[0].message)
+
+
+async def test_a_folder_that_a_model_is_served_from_stays(lab: Lab, data: Path) -> None:
+    (data / "recipe.yaml").write_text("runtime: command\nlaunch: {command: serve}\n")
+    installed = await lab.ann.execute(InstallModel(recipe="data", project="red"))
+    assert not installed.refused, installed.refused
+    refused = (await lab.bob.execute(DeleteFolder(folder="data"))).refused
+    assert refused[0].code == "not_allowed"
+    refused = (await lab.ann.execute(DeleteFolder(folder="data"))).refused
+    assert str(refused[0].message).startswith("Model data of the store is served from data;")
+    assert data.is_dir()
+    await lab.ann.execute(Undo(action=installed.audit_id))
+    assert not (await lab.ann.execute(DeleteFolder(folder="data"))).refused
 
 
 async def test_a_folder_whose_days_are_over_leaves_before_its_files_do(lab: Lab, data: Path) -> None:
