@@ -55,8 +55,15 @@ _UNKNOWN: dict[str, Sentence] = {
 }
 
 
-def which(argument: str) -> Sentence:
-    """The question for a missing argument."""
+_WHICH_OF: dict[tuple[str, tuple[str, ...]], Sentence] = {
+    ("goal", ("train", "serve")): S("Is the model to be trained or served?"),
+}
+
+
+def which(argument: str, allowed: tuple[str, ...] = ()) -> Sentence:
+    """The question for a missing argument; `allowed` are its fixed values, if it has such."""
+    if said := _WHICH_OF.get((argument, allowed)):
+        return said
     return _WHICH.get(argument) or S("What should {argument} be?", argument=argument.replace("_", " "))
 
 

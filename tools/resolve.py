@@ -87,10 +87,10 @@ async def link(tool: Tool[Any], raw: Mapping[str, Any], ctx: Context) -> Linked:
         return Unfit(failure(ctx, error))
 
 
-def ask(argument: str, ctx: Context) -> Question:
-    """The question for an argument that is missing, with what exists as choices."""
-    sentence = which(argument)
-    return Question(sentence, ctx.say(sentence), argument, choices(argument, ctx.names))
+def ask(argument: str, ctx: Context, allowed: tuple[str, ...] = ()) -> Question:
+    """The question for an argument that is missing, with what is allowed or exists as choices."""
+    sentence = which(argument, allowed)
+    return Question(sentence, ctx.say(sentence), argument, [*allowed] or choices(argument, ctx.names))
 
 
 class _Linking:
@@ -115,7 +115,8 @@ class _Linking:
 
     def _nothing_missing(self, missing: list[str]) -> None:
         if missing:
-            raise _Stop(ask(missing[0], self._ctx))
+            allowed = shape_of(self._tool.arguments.model_fields[missing[0]]).choices
+            raise _Stop(ask(missing[0], self._ctx, allowed))
 
     def _validated(self, values: dict[str, Any]) -> Arguments:
         try:

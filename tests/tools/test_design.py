@@ -245,6 +245,19 @@ def test_within_too_little_power_a_run_takes_longer_and_with_a_deadline_it_is_re
     assert hurried.seconds == patient.plan.seconds
 
 
+def test_a_cluster_that_is_too_small_for_the_model_is_not_sized() -> None:
+    assert training.train_on(GPUS["H100"], 405e9, 1e12, 8) is None
+    assert training.train_on(GPUS["H100"], 8e9, 1e12, 8) is not None
+
+
+def test_a_short_run_of_a_large_model_gets_the_gpus_that_its_memory_needs() -> None:
+    """12 bytes of state for each of 1.2e12 parameters alone are 14.4 TB; the work would take a tenth of the GPUs."""
+    plan = training.train(GPUS["V100-32G"], 1.2e12, 1e9, 300 * DAY)
+    assert plan is not None
+    assert plan.gpus * 0.9 * 32e9 >= 1.2e12 * training.STATE_BYTES
+    assert plan.seconds < 30 * DAY
+
+
 def test_an_accelerator_that_only_serves_trains_nothing() -> None:
     assert option(Wish("train", 8e9, gpu=GPUS["RNGD"])).obstacles == ("no_training",)
     assert option(Wish("serve", 8e9, gpu=GPUS["RNGD"])).obstacles == ()

@@ -117,6 +117,12 @@ async def test_without_a_size_it_is_asked_for(ctx: Context) -> None:
     assert linked.argument == "model_parameters"
 
 
+async def test_without_a_goal_it_is_asked_whether_to_train_or_to_serve(ctx: Context) -> None:
+    linked = await link(DesignCluster(), {"model_parameters": "70b"}, ctx)
+    assert isinstance(linked, Question)
+    assert (linked.text, linked.choices) == ("Is the model to be trained or served?", ["train", "serve"])
+
+
 # ── amounts ──────────────────────────────────────────────────────────────────────────────────────
 
 

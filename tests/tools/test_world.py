@@ -168,6 +168,7 @@ async def test_every_reading_tool_answers_on_a_live_cluster(sora: Person) -> Non
     needs |= {"get_session_logs": {"session": "resnet-sweep"}, "get_pipeline_run": {"run": "nightly"}}
     needs |= {"list_files": {"folder": "imagenet"}, "get_model": {"model": "gemma"}}
     needs |= {"get_endpoint": {"endpoint": "chat"}, "get_utilization": {"resource": "gpu"}}
+    needs |= {"design_cluster": {"goal": "train", "model_parameters": "8b"}}
     await sora.do("run_pipeline", pipeline="nightly")
     for tool in default_registry():
         if tool.risk == "R":
