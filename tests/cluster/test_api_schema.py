@@ -33,9 +33,18 @@ from cluster.api.problems import MOST_BODY, PROBLEM
 from cluster.api.routes.happenings import STREAMS
 from cluster.clock import VirtualClock
 from cluster.core import Core
-from cluster.db.tables import GroupRow, MemberRow, ProjectRow, QuotaRow, UserRow
+from cluster.db.tables import GroupRow, MemberRow, ModelRow, ProjectRow, QuotaRow, UserRow
 from cluster.errors import Unavailable
-from cluster.models import CreateFolder, OperationRequest, StartSession
+from cluster.models import (
+    CreateFolder,
+    DeployModel,
+    Launch,
+    OperationRequest,
+    PutPipeline,
+    Recipe,
+    RunPipeline,
+    StartSession,
+)
 from cluster.sentence import S
 from cluster.simulator.lab import HandAgent, Lab
 
@@ -233,14 +242,16 @@ UPLOADED = "folder Y2F0cw==,path YS50eHQ="
 """The folder cats and the file a.txt, as tus has it."""
 THERE = {
     "action": ["a-0001", "a-0004"],
-    "endpoint": ["bert"],
+    "endpoint": ["chat"],
     "folder": ["cats", "red/cats"],
     "image": ["pytorch"],
+    "model": ["small"],
     "mounts": [["cats"]],
     "name": ["cats", "job", "red", "ann"],
     "node": ["n1", "n2"],
     "path": ["a.txt", "deep/b.txt"],
     "permission": ["read", "write"],
+    "pipeline": ["nightly"],
     "policy": ["fifo", "drf"],
     "project": ["red", "blue"],
     "ref": ["job", "waits", "n1", "cats", "red"],
@@ -249,6 +260,14 @@ THERE = {
     "user": ["ann", "eve"],
 }
 """What is there, so that requests get further than to "there is no such thing"."""
+BELOW = {
+    "/v1/sessions/": "job", "/v1/nodes/": "n1", "/v1/folders/": "cats", "/v1/models/": "small",
+    "/v1/endpoints/": "chat", "/v1/pipelines/": "nightly", "/v1/pipeline-runs/": "nightly", "/v1/agents/": "n1",
+}  # fmt: skip
+"""What the first hole of a path is filled with; uploads and tokens are made anew, as requests end them."""
+
+
+NIGHTLY = "name: nightly\nsteps: [{name: one, command: one, cpu: 1}]"
 
 
 class Served:
@@ -256,7 +275,7 @@ class Served:
 
     def __init__(self, where: Path) -> None:
         self.loop = asyncio.new_event_loop()
-        self.app, self.core = self.loop.run_until_complete(seeded(where))
+        self.app, self.core, self.run = self.loop.run_until_complete(seeded(where))
         self.tokens = {name: self.core.tokens.passing(name) for name in ("boss", "ann", "")}
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://lab", timeout=60)
@@ -272,6 +291,19 @@ class Served:
             self.loop.run_until_complete(self._let_in_again())
         return reply
 
+    def first(self, path: str, user: str) -> str:
+        """Something that there is, for the first hole of `path`."""
+        return self.loop.run_until_complete(self._first(path, user))
+
+    async def _first(self, path: str, user: str) -> str:
+        for beginning, name in BELOW.items():
+            if path.startswith(beginning):
+                return self.run if path.startswith("/v1/pipeline-runs/") else name
+        whose = await self.core.user(user)
+        if path.startswith("/v1/uploads/"):
+            return (await self.core.uploads.create(whose, "cats", "new.txt", 5)).id
+        return (await self.core.token_for(user)).split("_")[1]
+
     async def _let_in_again(self) -> None:
         """One of the requests before has deactivated somebody."""
         async with self.core.db.write() as db:
@@ -284,8 +316,9 @@ class Served:
         self.loop.close()
 
 
-async def seeded(where: Path) -> tuple[FastAPI, Core]:
-    """With one session that runs, one that waits, and a folder."""
+async def seeded(where: Path) -> tuple[FastAPI, Core, str]:
+    """With a session that runs, one that waits, a folder with a file, a model, an endpoint, a pipeline and its run
+    (whose id is given too)."""
     clock = VirtualClock(datetime(2026, 3, 2, 9, 0, tzinfo=UTC))
     core = await Core.open(where / "cluster.db", clock=clock, data_dir=where, name="lab")
     async with core.db.write() as db:
@@ -294,13 +327,20 @@ async def seeded(where: Path) -> tuple[FastAPI, Core]:
         await db.flush()
         db.add_all([MemberRow(project=p, user=u) for p, u in (("red", "ann"), ("blue", "eve"), ("red", "boss"))])
         db.add(QuotaRow(scope="project", name="red", cpu=8.0))
+        recipe = Recipe(name="small", runtime="command", launch=Launch(command="serve", cpu=1))
+        db.add(ModelRow(name="small", owner="ann", project="red", source="small", recipe=recipe.model_dump(mode="json"),
+                        card={}, state="ready", state_since=clock.now(), reasons=[], created=clock.now()))  # fmt: skip
     ann = await core.user("ann")
     for name in ("n1", "n2"):
         await (await HandAgent(core, name).join(cpu=2)).obey()
     for operation in (StartSession(command="a", name="job", cpu=2), StartSession(command="b", name="waits", cpu=2),
-                      StartSession(command="c", name="last", cpu=2), CreateFolder(name="cats")):  # fmt: skip
-        assert not (await core.execute(ann, OperationRequest(operation=operation))).refused
-    return create_app(core), core
+                      StartSession(command="c", name="last", cpu=2), CreateFolder(name="cats"),
+                      DeployModel(model="small", name="chat"), PutPipeline(text=NIGHTLY, project="red"),
+                      RunPipeline(pipeline="nightly")):  # fmt: skip
+        done = await core.execute(ann, OperationRequest(operation=operation))
+        assert not done.refused
+    (where / "volumes" / "red" / "cats" / "a.txt").write_text("hello")
+    return create_app(core), core, next(iter((await core.pipelines.names(ann))[1]))
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +350,22 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     served.close()
 
 
-def nearer(case: Case, data: Any) -> Case:
+WITH_HOLES = [(method, path) for method, path in TRIED if "{" in path and method in ("get", "head", "delete")]
+
+
+@pytest.mark.parametrize("user", ["boss", "ann"])
+@pytest.mark.parametrize(("method", "path"), WITH_HOLES)
+def test_what_is_there_is_found_and_as_described(served: Served, method: str, path: str, user: str) -> None:
+    """Before anything random: every one of these routes gets past "there is no such thing"."""
+    hole, *more = re.findall(r"{(\w+)}", path)
+    filled = {hole: served.first(path, user)} | dict.fromkeys(more, "a.txt")
+    case = SCHEMA[path][method.upper()].Case(path_parameters=filled)
+    reply = served.send(case, user)
+    assert reply.status_code < 300, reply.text
+    case.validate_response(reply, checks=CHECKS)
+
+
+def nearer(served: Served, case: Case, user: str, data: Any) -> Case:
     """With names of things that there are, in some of its places; and such that no answer is waited for."""
     parts = [case.path_parameters, case.query, case.body]
     if isinstance(case.body, dict):
@@ -322,6 +377,9 @@ def nearer(case: Case, data: Any) -> Case:
         for key in [*part] if isinstance(part, dict) else []:
             if key in THERE and data.draw(st.booleans()):
                 part[key] = data.draw(st.sampled_from(THERE[key]))
+    hole = re.search(r"{(\w+)}", case.path)
+    if hole and data.draw(st.booleans()):
+        case.path_parameters[hole[1]] = served.first(case.path, user)
     return case
 
 
@@ -336,7 +394,7 @@ def test_whatever_it_is_sent_a_route_keeps_to_its_description(
     @TRY
     @given(case=MODES.flatmap(lambda mode: operation.as_strategy(generation_mode=mode)), data=st.data())
     def holds(case: Case, data: Any) -> None:
-        reply = served.send(nearer(case, data), who)
+        reply = served.send(nearer(served, case, who, data), who)
         case.validate_response(reply, checks=CHECKS)
 
     holds()
@@ -353,7 +411,7 @@ def test_whatever_it_is_asked_for_an_operation_is_done_refused_or_a_problem(serv
     @TRY
     @given(case=asked, data=st.data())
     def holds(case: Case, data: Any) -> None:
-        reply = served.send(nearer(case, data), user)
+        reply = served.send(nearer(served, case, user, data), user)
         case.validate_response(reply, checks=CHECKS)
 
     holds()
