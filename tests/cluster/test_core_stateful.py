@@ -32,15 +32,18 @@ from cluster.models import (
     CordonNode,
     Device,
     DrainNode,
+    MoveNode,
     NodeInfo,
     Operation,
     Outcome,
     QuotaUse,
     Resources,
+    RestartSession,
     Session,
     SessionState,
     SessionType,
     SetSchedulingPolicy,
+    SetSessionPriority,
     StartSession,
     StopOrder,
     TerminateSessions,
@@ -413,7 +416,7 @@ WORK = st.fixed_dictionaries(
     {
         "cpu": st.sampled_from((0.5, 1.0, 3.0)),
         "gpu": st.sampled_from((0, 0, 0.25, 0.5, 1, 2)),
-        "priority": st.sampled_from((5, 10, 50)),
+        "priority": st.sampled_from((1, 5, 10)),
         "type": st.sampled_from((SessionType.BATCH, SessionType.INTERACTIVE)),
         "preemptible": st.sampled_from((None, True, False)),
     },
@@ -506,6 +509,22 @@ class Machine(RuleBasedStateMachine):
         if name := self.pick(number):
             operation = TerminateSessions(sessions=[name], force=force)
             self.run((self.town.agree if agrees else self.town.do)("boss", operation))
+
+    @rule(user=ANYONE, number=SOME, priority=st.sampled_from((0, 10, 80)), agrees=st.booleans())
+    def gives_a_priority(self, user: str, number: int, priority: int, agrees: bool) -> None:
+        if name := self.pick(number):
+            operation = SetSessionPriority(session=name, priority=priority)
+            self.run((self.town.agree if agrees else self.town.do)(user, operation))
+
+    @rule(user=ANYONE, number=SOME, agrees=st.booleans())
+    def restarts(self, user: str, number: int, agrees: bool) -> None:
+        if name := self.pick(number):
+            self.run((self.town.agree if agrees else self.town.do)(user, RestartSession(session=name)))
+
+    @rule(node=NODES, group=st.sampled_from(("gpu", "default")), agrees=st.booleans())
+    def moves_a_node(self, node: int, group: str, agrees: bool) -> None:
+        operation = MoveNode(node=self.town.nodes[node].name, resource_group=group)
+        self.run((self.town.agree if agrees else self.town.do)("boss", operation))
 
     @precondition(lambda self: any(a.key for a in self.town.done))
     @rule(number=SOME)
