@@ -55,11 +55,11 @@ def held_back(seen: Seen) -> Iterator[Finding]:
 
 
 def _more_quota(seen: Seen, session: Session, reason: Reason) -> Proposal:
-    """For those who may: the quota that it needs to start now. For the others, what is used of it."""
+    """For those who may (others see no limits): the quota that it needs to start now. Else what is used of it."""
     owner = str(reason.message.params.get("owner", session.user))
     scope = "project" if owner == session.project and owner != session.user else "user"
     limit = seen.limits.get((scope, owner))
-    if not seen.admin or reason.resource != "gpu" or limit is None or reason.asked is None:
+    if reason.resource != "gpu" or limit is None or reason.asked is None:
         return look("get_quota", **{scope: owner})
     needed = limit + reason.asked - (reason.available or 0)
     return Proposal(tool="set_quota", arguments={scope: owner, "gpu": needed})

@@ -34,7 +34,7 @@ class Seen:
     selectors: dict[str, str] = field(default_factory=dict)
     """How each resource group chooses nodes."""
     limits: dict[tuple[str, str], float] = field(default_factory=dict)
-    """(user or project, name) -> GPUs of the quota."""
+    """(user or project, name) -> GPUs of the quota; for an admin, who may change it, else empty."""
     sessions: list[Session] = field(default_factory=list)
     """Live ones; and those that ended lately, none that was started again since."""
     logs: dict[str, str] = field(default_factory=dict)

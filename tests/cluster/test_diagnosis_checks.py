@@ -158,6 +158,27 @@ def test_of_many_logs_the_failed_and_the_idle_ones_are_read_first_and_not_all() 
     assert len(read) == MOST_LOGS
 
 
+@pytest.mark.parametrize(("later", "expected"), [(2, []), (3, ["starved"])])
+def test_only_who_is_overtaken_by_several_is_said_to_starve(later: int, expected: list[str]) -> None:
+    full = Reason(code="insufficient_resources", message=S("No room."))
+    waits = session(state=SessionState.PENDING, started=None, reasons=[full])
+    others = [session(f"later{i}", submitted=NOW - timedelta(hours=1)) for i in range(later)]
+    before = [session(f"before{i}", submitted=NOW - timedelta(hours=10)) for i in range(5)]
+    assert codes(seen(sessions=[waits, *others, *before])) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "tool"), [(NodeStatus.CORDONED, "uncordon_node"), (NodeStatus.LOST, "list_nodes")]
+)  # fmt: skip
+def test_what_only_closed_nodes_could_hold_is_told_with_the_node_to_open(status: NodeStatus, tool: str) -> None:
+    shut = Reason(code="no_alive_node", message=S("n-01 takes no new work."), node="n-01")
+    waits = session(state=SessionState.PENDING, started=None, reasons=[shut])
+    found = [f for f in checks.everything(seen(nodes=[node(status=status)], sessions=[waits])) if f.kind == "session"]
+    assert [f.code for f in found] == ["no_node"]
+    assert found[0].proposal is not None
+    assert found[0].proposal.tool == tool
+
+
 async def test_on_a_real_cluster_a_silent_node_is_told_and_the_disk_is_looked_at(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
