@@ -1,6 +1,7 @@
 """Plan cards before, results after, and errors as results."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -76,8 +77,7 @@ async def test_the_operation_is_what_the_arguments_say(ctx: Context, client: Any
     sent = client.operations[0]
     assert isinstance(sent, StartSession)
     assert (sent.memory, sent.time_limit, sent.gpu, sent.type) == (64 * 2**30, 5400, 0.5, "batch")
-    assert sent.start_at is not None
-    assert sent.start_at.isoformat() == "2026-03-03T09:00:00+09:00"
+    assert sent.start_at == datetime.fromisoformat("2026-03-03T09:00:00+09:00")
 
 
 @pytest.mark.parametrize(
