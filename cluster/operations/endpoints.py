@@ -26,7 +26,7 @@ from cluster.models import (
 from cluster.operations.sessions import project_of
 from cluster.sentence import Param, S, Sentence
 from cluster.serving import steps, store
-from cluster.serving.endpoints import Known, move, read
+from cluster.serving.endpoints import Known, forget_failures, move, read
 from cluster.serving.steps import Took
 from cluster.transaction import Done, Refused, Transaction, nearest
 from cluster.units import human_duration
@@ -115,10 +115,7 @@ async def _update(tx: Transaction, op: DeployModel, row: EndpointRow, model: Mod
 
 async def back_to(tx: Transaction, inverse: Mapping[str, Any]) -> Done:
     """Undo of an update: to the revision that it had, by a rolling update. Refused when it has yet another by now."""
-    row = await tx.db.get(EndpointRow, inverse["endpoint"])
-    if row is None or row.state != EndpointState.ACTIVE:
-        raise Refused(Reason(code="not_found", message=S("The endpoint is not there any more.")))
-    _own(tx, row)
+    row = await to_put_back(tx, inverse["endpoint"])
     if row.revision != inverse["made"]:
         message = S(
             "{name} has revision {revision} by now; nothing is taken back.", name=row.name, revision=row.revision
@@ -134,7 +131,7 @@ async def _move_to(tx: Transaction, row: EndpointRow, revision: int, replicas: i
     former = row.former if row.former is not None else row.revision
     row.former, row.updating = (former, tx.now) if former != revision else (row.revision, tx.now)
     row.revision, row.replicas, row.resource_group = revision, replicas, group
-    row.failures, row.failed_at, row.reasons = 0, None, []
+    forget_failures(row)
     await tx.db.flush()
     took = await _first_steps(tx, row)
     words: dict[str, Param] = {"name": row.name, "before": before.model, "after": after.model}
@@ -158,9 +155,7 @@ async def _move_to(tx: Transaction, row: EndpointRow, revision: int, replicas: i
 
 async def scale(tx: Transaction, op: ScaleEndpoint) -> Done:
     """As many replicas as are asked for."""
-    row = await found(tx, op.endpoint)
-    _own(tx, row)
-    _active(row)
+    row = await to_change(tx, op.endpoint)
     before = row.replicas
     if before == op.replicas:
         message = S("{name} has {count} replicas already; nothing to do.", name=row.name, count=before)
@@ -188,9 +183,7 @@ async def scale(tx: Transaction, op: ScaleEndpoint) -> Done:
 
 async def delete(tx: Transaction, op: DeleteEndpoint) -> Done:
     """No requests from now on; what runs is answered, then the replicas are stopped."""
-    row = await found(tx, op.endpoint)
-    _own(tx, row)
-    _active(row)
+    row = await to_change(tx, op.endpoint)
     move(row, EndpointState.DELETING, tx.now)
     await tx.db.flush()
     took = await _first_steps(tx, row)
@@ -220,7 +213,8 @@ async def restore(tx: Transaction, ident: int) -> Done:
         message = S("There is another endpoint {name} by now; delete it first.", name=row.name)
         raise Refused(Reason(code="conflict", message=message))
     move(row, EndpointState.ACTIVE, tx.now)
-    row.failures, row.failed_at, row.reasons, row.former, row.updating = 0, None, [], None, None
+    forget_failures(row)
+    row.former = row.updating = None
     await tx.db.flush()
     took = await _first_steps(tx, row)
     said = S("{user} deployed {name} again.", user=tx.user.name, name=row.name)
@@ -239,6 +233,23 @@ async def found(tx: Transaction, name: str) -> EndpointRow:
     row = next((r for r in rows if r.name == name), None)
     if row is None:
         raise NotFound(S("There is no endpoint {name}.", name=name), nearest(name, [r.name for r in rows]))
+    return row
+
+
+async def to_change(tx: Transaction, name: str) -> EndpointRow:
+    """An active one that is the asking person's to change. Raises `NotFound`, `NotAllowed` and `Refused`."""
+    row = await found(tx, name)
+    _own(tx, row)
+    _active(row)
+    return row
+
+
+async def to_put_back(tx: Transaction, ident: int) -> EndpointRow:
+    """The same for an undo. Refused when it is not there any more."""
+    row = await tx.db.get(EndpointRow, ident)
+    if row is None or row.state != EndpointState.ACTIVE:
+        raise Refused(Reason(code="not_found", message=S("The endpoint is not there any more.")))
+    _own(tx, row)
     return row
 
 

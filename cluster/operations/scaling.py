@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from cluster import access
 from cluster.db.tables import EndpointRow
-from cluster.models import Autoscaling, Effect, EndpointState, Reason, SetAutoscaling
-from cluster.operations.endpoints import found
+from cluster.models import Autoscaling, Effect, Reason, SetAutoscaling
+from cluster.operations.endpoints import to_change, to_put_back
 from cluster.sentence import Param, S, Sentence
 from cluster.serving.autoscale import Memory, decide
 from cluster.serving.endpoints import read
@@ -16,10 +15,7 @@ from cluster.transaction import Done, Refused, Transaction
 async def set_autoscaling(tx: Transaction, op: SetAutoscaling) -> Done:
     """From now on its number of replicas follows from what is measured; what that would be now is told."""
     policy = _policy(op)
-    row = await found(tx, op.endpoint)
-    access.must_own(tx.user, row.name, row.owner, row.project)
-    if row.state != EndpointState.ACTIVE:
-        raise Refused(Reason(code="conflict", message=S("{name} is being deleted already.", name=row.name)))
+    row = await to_change(tx, op.endpoint)
     before = row.autoscaling
     if before is not None and Autoscaling.model_validate(before) == policy:
         raise Refused(Reason(code="conflict", message=S("{name} scales itself that way already.", name=row.name)))
@@ -28,10 +24,7 @@ async def set_autoscaling(tx: Transaction, op: SetAutoscaling) -> Done:
 
 async def put_back(tx: Transaction, inverse: dict[str, Any]) -> Done:
     """Undo: the former policy. Refused when it has yet another by now."""
-    row = await tx.db.get(EndpointRow, inverse["endpoint"])
-    if row is None or row.state != EndpointState.ACTIVE:
-        raise Refused(Reason(code="not_found", message=S("The endpoint is not there any more.")))
-    access.must_own(tx.user, row.name, row.owner, row.project)
+    row = await to_put_back(tx, inverse["endpoint"])
     if row.autoscaling != inverse["made"]:
         message = S("{name} scales itself otherwise by now; nothing is taken back.", name=row.name)
         raise Refused(Reason(code="conflict", message=message))

@@ -41,6 +41,11 @@ def move(row: EndpointRow, to: EndpointState, now: datetime) -> None:
     row.deleted = now if to is EndpointState.DELETED else None
 
 
+def forget_failures(row: EndpointRow) -> None:
+    """What went wrong before does not count, and is not told, any more."""
+    row.failures, row.failed_at, row.reasons = 0, None, []
+
+
 @dataclass(slots=True)
 class Known:
     """An endpoint's rows."""

@@ -11,7 +11,7 @@ from cluster.live import LiveSession
 from cluster.models import EndpointState, Launch, Reason, SessionResult, SessionType, StartSession, User
 from cluster.operations import sessions
 from cluster.sentence import Param, S, Sentence
-from cluster.serving.endpoints import REMEMBERED, Alive, Known, Picture, move
+from cluster.serving.endpoints import REMEMBERED, Alive, Known, Picture, forget_failures, move
 from cluster.serving.rollout import (
     Deleted,
     Drain,
@@ -79,11 +79,11 @@ async def _take_one(tx: Transaction, at: Picture, step: Step, took: Took) -> Non
             _give_up(tx, known, why)
         case Updated():
             known.row.former = known.row.updating = None
-            known.row.failures, known.row.failed_at, known.row.reasons = 0, None, []
+            forget_failures(known.row)
             said = S("{name} has revision {revision} now.", name=known.row.name, revision=known.row.revision)
             tx.event("endpoint_updated", known.row.name, said, owner=known.row.owner, project=known.row.project)
         case Forgiven():
-            known.row.failures, known.row.failed_at, known.row.reasons = 0, None, []
+            forget_failures(known.row)
         case Deleted():
             move(known.row, EndpointState.DELETED, tx.now)
             row, said = known.row, S("{name} is gone.", name=known.row.name)
@@ -233,7 +233,8 @@ def _give_up(tx: Transaction, known: Known, why: str) -> None:
         "failed": S("{name} stays at revision {former}: replicas of {revision} kept failing.", **words),
     }[why]
     row.revision, row.former, row.updating = row.former or row.revision, None, None
-    row.failures, row.failed_at, row.reasons = 0, None, [_reason(said)]
+    forget_failures(row)
+    row.reasons = [_reason(said)]
     tx.event("endpoint_update_given_up", row.name, said, "error", owner=row.owner, project=row.project)
 
 
