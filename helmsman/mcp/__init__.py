@@ -1,1 +1,1 @@
-"""Helmsman as a server of the Model Context Protocol: its tools for other people's agents. See README.md there."""
+"""Helmsman as a server of the Model Context Protocol: its tools for other people's agents. See helmsman/README.md."""

@@ -70,7 +70,7 @@ def test_a_bug_is_one_sentence_too(monkeypatch, capsys) -> None:
 def test_the_command_line_is_there_without_the_heavy_libraries() -> None:
     import subprocess
 
-    heavy = ("langgraph", "langchain_core", "sqlalchemy", "prompt_toolkit")
+    heavy = ("langgraph", "langchain_core", "sqlalchemy", "prompt_toolkit", "mcp")
     code = f"import sys, helmsman.cli; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"

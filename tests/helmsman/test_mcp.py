@@ -31,10 +31,10 @@ users:
   - {name: alice, projects: [vision]}
 images: [{name: "python:3.12"}]
 sessions:
-  - {name: bert-tune, user: alice, project: vision, type: batch, image: "python:3.12", gpu: 2, cpu: 4, memory: 16g, node: a100-01, status: running,
-     started: -5h, time_limit: 48h}
-  - {name: vit-sweep, user: alice, project: vision, type: batch, image: "python:3.12", gpu: 2, cpu: 4, memory: 16g, node: a100-01, status: running,
-     started: -1h, time_limit: 48h}
+  - {name: bert-tune, user: alice, project: vision, type: batch, image: "python:3.12",
+     gpu: 2, cpu: 4, memory: 16g, node: a100-01, status: running, started: -5h, time_limit: 48h}
+  - {name: vit-sweep, user: alice, project: vision, type: batch, image: "python:3.12",
+     gpu: 2, cpu: 4, memory: 16g, node: a100-01, status: running, started: -1h, time_limit: 48h}
 """
 
 YES = {"approve": True}
