@@ -1,6 +1,7 @@
 """A session's right to its folders is weighed again before it starts; uploads are in the journal."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from cluster.core import Core
 from cluster.journal.reads import AuditQuery
 from cluster.models import (
+    Beat,
     CreateFolder,
     ShareFolder,
     StartSession,
@@ -65,6 +67,26 @@ async def test_one_that_has_its_place_and_was_told_to_nobody_fails_too(lab: Lab)
     assert (await node.beat()).start == []
     job = await lab.eve.session("job")
     assert (job.state, job.reasons[0].code) == ("error", "not_allowed")
+
+
+async def test_an_agent_that_waits_is_not_told_to_start_it_by_the_commit_that_takes_the_right(
+    lab: Lab, node: HandAgent
+) -> None:
+    await lab.eve.execute(START)
+    await node.exit(node.running[0], 0)  # there is room now, and the next pass is that of the operation below
+    poll = asyncio.create_task(lab.core.agents.beat("n1", Beat(running=[], wait=30)))
+    await wait_until(lambda: lab.core.agents.polling == 1)
+    await lab.ann.execute(UnshareFolder(folder="data"))
+    await lab.core.schedule_pass()
+    assert (await lab.eve.session("job")).state == "error"
+    await node.beat()  # its next beat ends the poll
+    assert (await poll).start == []
+
+
+async def wait_until(so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not so():
+            await asyncio.sleep(0)
 
 
 async def test_one_that_was_handed_out_keeps_its_folder(lab: Lab) -> None:
