@@ -32,19 +32,24 @@ class Diagnose(ReadingTool[DiagnoseArguments]):
     arguments = DiagnoseArguments
 
     async def read(self, ctx: Context, args: DiagnoseArguments) -> Result:
-        found = await ctx.client.diagnosis(args.target)
-        answer = _answer(ctx, found)
-        lines = [line for group in _grouped(found.findings) for line in _lines(ctx, group, found.target is None)]
-        lines.append(("", Cell(text=_looked_at(ctx, found), tone="muted")))
-        view = Facts(title=answer, facts=lines)
-        data: dict[str, JsonValue] = {
-            "target": found.target,
-            "summary": answer,
-            "total": found.total,
-            "counts": {**found.counts},
-            "findings": [_data(ctx, f) for f in found.findings],
-        }
-        return Result(status="done", data=data, view=view, answer=answer)
+        return await diagnosed(ctx, args.target)
+
+
+async def diagnosed(ctx: Context, target: str | None) -> Result:
+    """What is wrong with it; with everything when there is none."""
+    found = await ctx.client.diagnosis(target)
+    answer = _answer(ctx, found)
+    lines = [line for group in _grouped(found.findings) for line in _lines(ctx, group, found.target is None)]
+    lines.append(("", Cell(text=_looked_at(ctx, found), tone="muted")))
+    view = Facts(title=answer, facts=lines)
+    data: dict[str, JsonValue] = {
+        "target": found.target,
+        "summary": answer,
+        "total": found.total,
+        "counts": {**found.counts},
+        "findings": [_data(ctx, f) for f in found.findings],
+    }
+    return Result(status="done", data=data, view=view, answer=answer)
 
 
 def _answer(ctx: Context, found: Diagnosis) -> str:

@@ -17,6 +17,7 @@ from cluster.models import (
 )
 from cluster.units import human_size
 from tools.base import Arguments, Context, ReadingTool, Result
+from tools.diagnose import diagnosed
 from tools.kinds import (
     GroupName,
     Limit,
@@ -308,7 +309,10 @@ class ExplainPending(ReadingTool[ExplainPendingArguments]):
     arguments = ExplainPendingArguments
 
     async def read(self, ctx: Context, args: ExplainPendingArguments) -> Result:
+        """Of one that has failed: why that is, since nothing of it waits any more."""
         why = await ctx.client.explain(args.session)
+        if why.session.state == "error":
+            return await diagnosed(ctx, why.session.id)
         reasons = [told(ctx, r.message) for r in why.reasons]
         data: dict[str, JsonValue] = {
             "session": why.session.name,

@@ -74,6 +74,15 @@ async def test_why_one_failed_is_told_with_its_line_and_what_to_do(world: World)
     assert "A smaller batch" in lines(result)[2]
 
 
+async def test_asked_why_one_waits_that_has_failed_it_is_told_why_it_failed(world: World) -> None:
+    client = world.client("sora")
+    tool = default_registry().get("explain_pending")
+    assert tool is not None
+    result = await tool.run(await _context(world, client, "sora", "en"), tool.arguments(session="swin-large"))
+    await client.close()
+    assert result.answer == "swin-large ran out of GPU memory."
+
+
 async def test_it_is_said_in_korean_too_with_nothing_left_in_english(world: World) -> None:
     result = await call(world, language="ko", target="swin-large")
     assert result.answer == "swin-large 세션의 GPU 메모리가 부족했습니다."
