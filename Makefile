@@ -53,7 +53,7 @@ nightly: test  ## all tests three times over, 200 times kill -9, long runs of AP
 	@$(PYTHON_) -m evals.chaos --kills 200 --seed $(CHAOS_SEED)
 	@if $(PYTHON_) -m cluster.db.temporary; then $(PYTHON_) -m evals.chaos --kills 50 --postgres --seed $(CHAOS_SEED); fi
 	@HELMSMAN_API_EXAMPLES=50 $(PYTHON_) -m pytest tests/cluster/test_api_schema.py
-	@$(PYTHON_) -m evals.benchmarks.upload --gib 4 --cuts 10
+	@$(PYTHON_) -m evals.benchmarks upload
 	@$(PYTHON_) -m evals.benchmarks rolling
 
 clean:  ## remove .venv and caches; trained runs in .build stay

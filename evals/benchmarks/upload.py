@@ -1,31 +1,30 @@
-"""A large file through upload and download, with the connection cut on the way: `python -m evals.benchmarks.upload`.
+"""A large file through upload and download, with the connection cut on the way.
 
 The server is a process of its own; between it and the client is a proxy that breaks the connection, without a word,
 after so many bytes. What comes back must be what was sent, and the server's memory must not grow with the file.
 """
 
-import argparse
 import asyncio
 import contextlib
 import hashlib
 import json
 import os
-import platform
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from cluster.client import Client
 from cluster.models import CreateFolder
+from evals.benchmarks.report import Broken, Cell, Options, Report, Target
 
-RESULT = Path(__file__).parent / "results" / "upload.json"
+GIB, CUTS = 4.0, 10
 PIECE = 1 << 20
 Work = Callable[[Client], Awaitable[int]]
 STARTS = 60.0
@@ -45,8 +44,6 @@ class Found:
     peak_memory: int
     """Of the server's resident memory."""
     memory_before: int
-    system: str = field(default_factory=platform.platform)
-    command: str = ""
 
 
 class Proxy:
@@ -195,20 +192,34 @@ def _sum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m evals.benchmarks.upload", description=__doc__)
-    parser.add_argument("--gib", type=float, default=4.0, help="size of the file")
-    parser.add_argument("--cuts", type=int, default=10, help="times that the connection breaks, each way")
-    parser.add_argument("--in", dest="where", type=Path, help="a directory with room for three times the size")
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=asked.where, prefix="helmsman-upload-") as where:
-        found = asyncio.run(measure(Path(where), int(asked.gib * 2**30), asked.cuts))
-    found.command = f"python -m evals.benchmarks.upload --gib {asked.gib:g} --cuts {asked.cuts}"
-    RESULT.write_text(json.dumps(asdict(found), indent=2) + "\n")
-    print(json.dumps(asdict(found), indent=2))
+def run(options: Options) -> Report:
+    size = int(GIB * options.size * 2**30)
+    with tempfile.TemporaryDirectory(prefix="helmsman-upload-") as where:
+        found = asyncio.run(measure(Path(where), size, CUTS))
     if not found.equal:
-        sys.exit("What came back is not what was sent.")
+        raise Broken("What came back is not what was sent.")
+    return Report(
+        name="upload",
+        title=f"a file of {size / 2**30:g} GiB through a connection that is cut {CUTS} times each way",
+        columns=["", "cuts", "s", "MiB/s"],
+        rows=[
+            _row("upload", found.cuts_up, size, found.upload),
+            _row("download", found.cuts_down, size, found.download),
+        ],
+        targets=[
+            Target(
+                what="the server's memory, at its peak",
+                value=found.peak_memory / 2**20,
+                target=200,
+                better="less",
+                unit="MiB",
+                known=f"{found.memory_before / 2**20:.0f} before",
+            ),
+            Target(what="cuts survived, both ways", value=found.cuts_up + found.cuts_down, target=2 * CUTS),
+        ],
+        notes=["SHA-256 of what came back and of what was sent are equal, or there would be no report."],
+    )
 
 
-if __name__ == "__main__":
-    main()
+def _row(what: str, cuts: int, size: int, seconds: float) -> list[Cell]:
+    return [what, cuts, seconds, size / 2**20 / seconds]

@@ -97,6 +97,7 @@ ROUTES = {
     "GET /v1/pipeline-runs/{run}": OF_RED,
     "GET /v1/audit": ALL,
     "GET /v1/audit/verify": ADMINS,
+    "GET /v1/diagnosis": ALL,
     "GET /v1/events": ALL,
     "GET /v1/events/stream": "401 403",  # the others would be told for ever; they see what /v1/events shows
     "GET /metrics": ADMINS,
