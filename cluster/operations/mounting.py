@@ -17,6 +17,8 @@ ENGINES = ("podman", "docker")
 
 async def mounted(tx: Transaction, refs: list[str]) -> tuple[list[str], list[str]]:
     """The folders as `project/name`, each once, and those of them that the person may only read."""
+    if not refs:
+        return [], []  # most sessions: no look at the database
     rows = {row.id: row for row in [await tx.folder(ref) for ref in refs]}
     async with tx.look() as db:
         known = await rights.grants(db)
@@ -38,9 +40,11 @@ def inside(mounts: list[str]) -> dict[str, str]:
 
 def unprotected(tx: Transaction, session: LiveSession) -> list[Sentence]:
     """Where plain processes run, nothing keeps them from writing to a folder that is to be read only: said before."""
+    if not session.read_only:
+        return []
     nodes = [node for node in tx.ledger.nodes.values() if node.resource_group == session.resource_group]
     fenced = FENCED + ENGINES if session.image is not None else FENCED
-    if not session.read_only or all(node.isolation.startswith(fenced) for node in nodes):
+    if all(node.isolation.startswith(fenced) for node in nodes):
         return []
     names = ", ".join(session.read_only)
     return [S("{folders} may only be read, but some nodes here run plain processes, which nothing keeps from writing.",
