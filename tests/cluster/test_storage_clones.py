@@ -1,7 +1,9 @@
 """Clones: copied out of sight, there all at once or not at all, whatever happens on the way."""
 
+import asyncio
 import os
 import socket
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -157,16 +159,18 @@ async def test_a_clone_that_does_not_move_fails(lab: Lab, monkeypatch: pytest.Mo
     await lab.ann.execute(CreateFolder(name="data"))
     (directory(lab) / "x").write_bytes(b"hello")
 
+    stuck = threading.Event()
+
     def hangs(_source: int, _target: int, _size: int, progress: Progress) -> None:
         progress.go_on()
+        stuck.set()
         progress.stop.wait()
         raise copying.Stopped
 
     monkeypatch.setattr(copying, "_contents", hangs)
     await lab.ann.execute(CloneFolder(folder="data", name="copy"))
     await lab.core.schedule_pass()
-    while not any(copy.progress.steps for copy in lab.core.clones.copies):
-        os.sched_yield()
+    assert await asyncio.to_thread(stuck.wait, 60)
     await lab.core.schedule_pass()
     lab.clock.advance(clones.STALLED + timedelta(seconds=1))
     await lab.core.schedule_pass()
