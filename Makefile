@@ -25,7 +25,7 @@ web: setup  ## the same in a browser
 	@.venv/bin/helmsman web
 
 test: setup-test lint types  ## everything that decides: lint, types, all tests (a file's tests one after another, files side by side)
-	@$(PYTHON_) -m pytest --numprocesses=auto --dist=loadfile
+	@$(PYTHON_) -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 quick: setup-test  ## the tests without the slow stories
 	@$(PYTHON_) -m pytest -m "not slow"
