@@ -16,15 +16,11 @@ async def share(tx: Transaction, op: ShareFolder) -> Done:
     access.must_own(tx.user, row.name, row.owner, row.project)
     scope, name = _with_whom(tx, op.user, op.project)
     _is_needed(tx, row, scope, name)
-    known = await tx.db.get(GrantRow, (row.id, scope, name))
-    before = known.permission if known else None
+    before = await _permission(tx, row, scope, name)
     if before == op.permission:
         message = S("{folder} is shared with {name} like that already.", folder=row.name, name=name)
         raise Refused(Reason(code="conflict", message=message))
-    if known:
-        known.permission = op.permission
-    else:
-        tx.db.add(GrantRow(folder=row.id, scope=scope, name=name, permission=op.permission))
+    await _give(tx, row, scope, name, op.permission)
     said = S("{user} shared folder {name} with {other}.", user=tx.user.name, name=row.name, other=name)
     tx.event("folder_shared", row.name, said, owner=row.owner, project=row.project)
     undo = S("undo takes the share back.") if before is None else S("undo gives the earlier permission again.")
@@ -63,15 +59,26 @@ async def put_back(tx: Transaction, ident: int, grants: list[tuple[str, str, str
         raise Refused(Reason(code="not_found", message=S("The folder is not there any more.")))
     access.must_own(tx.user, row.name, row.owner, row.project)
     for scope, name, permission in grants:
-        known = await tx.db.get(GrantRow, (row.id, scope, name))
-        if known is not None and permission is None:
-            await tx.db.delete(known)
-        elif known is not None and permission is not None:
-            known.permission = permission
-        elif permission is not None:
-            tx.db.add(GrantRow(folder=row.id, scope=scope, name=name, permission=permission))
+        await _give(tx, row, scope, name, permission)
     message = S("{folder} is shared as before.", folder=row.name)
     return Done(effects=[Effect(kind="restores", target=row.name, message=message)], targets=[row.name])
+
+
+async def _permission(tx: Transaction, row: FolderRow, scope: str, name: str) -> str | None:
+    known = await tx.db.get(GrantRow, (row.id, scope, name))
+    return known.permission if known else None
+
+
+async def _give(tx: Transaction, row: FolderRow, scope: str, name: str, permission: str | None) -> None:
+    """This permission from now on; None takes back what there was."""
+    known = await tx.db.get(GrantRow, (row.id, scope, name))
+    if permission is None:
+        if known is not None:
+            await tx.db.delete(known)
+    elif known is not None:
+        known.permission = permission
+    else:
+        tx.db.add(GrantRow(folder=row.id, scope=scope, name=name, permission=permission))
 
 
 def _with_whom(tx: Transaction, user: str | None, project: str | None) -> tuple[str, str]:

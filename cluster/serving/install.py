@@ -34,6 +34,7 @@ from cluster.sentence import S, Sentence
 from cluster.serving import cards
 from cluster.serving.recipes import LaunchSpec
 from cluster.serving.store import FAILED, INSTALLING, READY, Places
+from cluster.storage.volumes import sync
 from cluster.transaction import Transaction
 from cluster.units import human_size
 
@@ -375,11 +376,7 @@ def _put(incoming: Path, place: Path) -> None:
     """On the disk, then one rename."""
     os.sync()
     incoming.rename(place)
-    handle = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(place.parent)
 
 
 def _bytes_in(directory: Path) -> int:

@@ -1,4 +1,4 @@
-"""The files in a folder: what names a directory has, and opening one for reading. Blocks on the disk."""
+"""The files in a folder: what names a directory has. Blocks on the disk."""
 
 import os
 import stat
@@ -28,11 +28,6 @@ def entries(top: Path, parts: list[str]) -> tuple[list[FileEntry], bool]:
             except FileNotFoundError:
                 continue
         return found, next(names, None) is None
-
-
-def opened(top: Path, parts: list[str]) -> int:
-    """A descriptor of a regular file, for reading."""
-    return beneath.file(top, parts)
 
 
 def key(entry: FileEntry, by: str) -> tuple[Any, str]:

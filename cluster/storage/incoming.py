@@ -9,6 +9,7 @@ from pathlib import Path
 from cluster.errors import Conflict
 from cluster.sentence import S
 from cluster.storage import beneath
+from cluster.storage.volumes import sync
 
 _WHERE = ".uploads"
 _OLD = ".old"
@@ -24,7 +25,7 @@ def begin(root: Path, ident: str) -> None:
     where = root / _WHERE
     where.mkdir(parents=True, exist_ok=True)
     os.close(os.open(where / ident, _OPEN | os.O_CREAT, 0o644))
-    _sync(where)
+    sync(where)
 
 
 def forget(root: Path, ident: str) -> None:
@@ -76,7 +77,7 @@ def land(root: Path, ident: str, top: Path, parts: list[str]) -> None:
             os.link(name, old, src_dir_fd=handle, follow_symlinks=False)
         os.rename(place(root, ident), name, dst_dir_fd=handle)
         os.fsync(handle)
-    _sync(root / _WHERE)
+    sync(root / _WHERE)
 
 
 def take_back(root: Path, ident: str, top: Path, parts: list[str]) -> None:
@@ -116,11 +117,3 @@ def _size_of(handle: int, name: str, parts: list[str]) -> int:
     if stat.S_ISDIR(found.st_mode):
         raise Conflict(S("{path} is a folder; give the file another name.", path="/".join(parts)))
     return found.st_size if stat.S_ISREG(found.st_mode) else 0
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

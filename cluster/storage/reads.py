@@ -14,7 +14,7 @@ from cluster.models import FilePage, Folder, FolderGrant, Page, Reason, User
 from cluster.paging import Order, cut
 from cluster.records import folder as plain
 from cluster.sentence import S
-from cluster.storage import files, rights
+from cluster.storage import beneath, files, rights
 from cluster.storage.beneath import parts_of
 from cluster.transaction import Transaction
 
@@ -93,7 +93,7 @@ class Folders:
     async def open_file(self, user: User, ref: str, project: str | None, path: str) -> Opened:
         """A file to be read. Raises `NotFound`, `Conflict` (not a regular file)."""
         row, parts = await self.row(user, ref, project), parts_of(path)
-        handle = await asyncio.to_thread(files.opened, self._directory(row), parts)
+        handle = await asyncio.to_thread(beneath.file, self._directory(row), parts)
         return Opened(handle, parts[-1])
 
     async def row(self, user: User, ref: str, project: str | None) -> FolderRow:

@@ -35,7 +35,7 @@ class Volumes:
         path = self.path(project, name)
         with _sentences(self.root):
             path.mkdir(parents=True, exist_ok=True)
-            _sync(path.parent)
+            sync(path.parent)
         return path
 
     def path(self, project: str, name: str) -> Path:
@@ -158,8 +158,8 @@ class Volumes:
                 raise errors.NotFound(
                     S("The folder {name} has no directory in {root}.", name=name, root=str(self.root))
                 ) from e
-            _sync(target.parent)
-            _sync(source.parent)
+            sync(target.parent)
+            sync(source.parent)
 
 
 def checked(name: str) -> str:
@@ -227,7 +227,7 @@ def _stats(top: Path) -> Iterator[os.stat_result]:
                 continue
 
 
-def _sync(directory: Path) -> None:
+def sync(directory: Path) -> None:
     """Make a rename in `directory` outlive a power cut."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
