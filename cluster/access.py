@@ -90,11 +90,6 @@ def seer(user: User) -> Callable[[str, str], bool]:
     return lambda owner, project: owner in mine or project in theirs
 
 
-def sees_all(user: User) -> bool:
-    """Everybody's: what a query needs not filter."""
-    return is_admin(user) and who_may("see", "work").admin
-
-
 def owns(user: User, owner: str, project: str) -> bool:
     """May stop or delete it: the owner, the project's admin, an admin."""
     return may(user, "change", "work", owner, project)
@@ -133,11 +128,6 @@ def writes_folder(user: User, owner: str, project: str, permission: Permission |
 def is_in(user: User, project: str) -> bool:
     """May use the project: start sessions, make folders."""
     return may(user, "use", "project", None, project)
-
-
-def must_be_in(user: User, project: str) -> None:
-    if not is_in(user, project):
-        raise NotAllowed(S("You are not in project {project}.", project=project))
 
 
 def sees_project(user: User, project: str) -> bool:
@@ -182,11 +172,6 @@ def must_may(user: User, action: str, kind: str) -> None:
     """Of things that are nobody's: the cluster, a new user. Raises `NotAllowed`."""
     if not may(user, action, kind, None, None):
         must_be_admin(user)
-
-
-def sees_journal_of(user: User, name: str) -> bool:
-    """What `name` has done."""
-    return may(user, "see", "journal", name, None)
 
 
 def may_undo(user: User, name: str) -> bool:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from cluster import access, output, records
+from cluster import consequences, output, records
 from cluster.db.tables import FolderRow, ImageRow, Meta, SessionRow
 from cluster.ledger import Ledger
 from cluster.lifecycle import ENDED, WAITING
@@ -41,6 +41,7 @@ from cluster.scheduler import matches_model
 from cluster.sentence import S, Sentence
 from cluster.storage import rights
 from cluster.tenancy import veil
+from cluster.tenancy.known import projects_seen, users_seen
 from cluster.tenancy.veil import veiled
 from cluster.transaction import Refused, Transaction, seen_by
 
@@ -111,8 +112,7 @@ class Reads:
     def _why(self, user: User, session: LiveSession) -> tuple[list[Reason], datetime | None]:
         """Why it waits, and when it could start."""
         decided = self._core.outlook.plan(self._core.clock.now())
-        reasons = decided.wait.get(session.id) or decided.hold.get(session.id) or ()
-        told = veiled(self._core.ledger, session, reasons, veil.seen_by(user))
+        told = veiled(self._core.ledger, session, consequences.why(session, decided), veil.seen_by(user))
         return told, decided.estimated.get(session.id)
 
     async def _session(self, user: User, ref: str) -> LiveSession:
@@ -261,8 +261,7 @@ class Reads:
         )
 
     async def names(self, user: User) -> Names:
-        extra = await self._core.meta("names")
-        names = Names.model_validate_json(extra) if extra else Names()
+        names = Names()
         ended = select(SessionRow.id, SessionRow.name).where(SessionRow.ended.is_not(None), seen_by(user))
 
         def live(ledger: Ledger) -> dict[str, str]:
@@ -282,8 +281,7 @@ class Reads:
         names.endpoints = await self._core.serving.endpoints.names(user)
         names.pipelines, names.runs = await self._core.pipelines.names(user)
         directory = self._core.directory
-        names.users = [u.name for u in directory.users.values() if access.sees_user(user, u.name, u.projects)]
-        names.projects = [project for project in directory.projects if access.sees_project(user, project)]
+        names.users, names.projects = users_seen(directory, user), projects_seen(directory, user)
         names.resource_groups = [*directory.groups]
         names.folders = rights.names([f for f in folders if f.trash_id is None])
         names.trashed_folders = sorted({f.name for f in folders if f.trash_id is not None})

@@ -2,14 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from sqlalchemy import select
 
 from cluster import access
 from cluster.db import tables
 from cluster.db.tables import MemberRow, ProjectRow, QuotaRow, UserRow
-from cluster.errors import NotFound
 from cluster.lifecycle import LIVE, WAITING
 from cluster.live import LiveSession
 from cluster.models import (
@@ -25,7 +24,8 @@ from cluster.models import (
 from cluster.operations import sessions
 from cluster.operations.sessions import GRACE
 from cluster.sentence import S, Sentence
-from cluster.transaction import Done, Refused, Transaction, nearest
+from cluster.tenancy.known import no_project, no_user, projects_seen, users_seen
+from cluster.transaction import Done, Refused, Transaction
 
 _NAME = re.compile(r"[^\W_][\w.@+-]{0,62}")
 """Letters and digits of any script: it goes into paths, sentences and addresses as it is."""
@@ -59,27 +59,22 @@ def new_name(wanted: str, taken: Iterable[str], taken_by: Sentence) -> str:
 
 async def find_user(tx: Transaction, ref: str) -> UserRow:
     """Somebody whom the asking person may see; whoever else exists is as unknown as one who does not."""
-    directory, name = tx.core.directory, tidy(ref)
-    seen = [u.name for u in directory.users.values() if access.sees_user(tx.user, u.name, u.projects)]
+    name = tidy(ref)
+    seen = users_seen(tx.core.directory, tx.user)
     row = await tx.db.get(UserRow, name) if name in seen else None
     if row is None:
-        raise NotFound(S("There is no user {name}.", name=name), nearest(name, seen))
+        raise no_user(name, seen)
     return row
 
 
 async def find_project(tx: Transaction, ref: str) -> ProjectRow:
     """As `find_user`."""
     name = tidy(ref)
-    seen = [project for project in tx.core.directory.projects if access.sees_project(tx.user, project)]
+    seen = projects_seen(tx.core.directory, tx.user)
     row = await tx.db.get(ProjectRow, name) if name in seen else None
     if row is None:
         raise no_project(name, seen)
     return row
-
-
-def no_project(name: str, seen: Collection[str]) -> NotFound:
-    """There is none, or none that the person is in: the same words, so that nobody learns which."""
-    return NotFound(S("There is no project {name} that you are in.", name=name), nearest(name, seen))
 
 
 # ── users ────────────────────────────────────────────────────────────────────────────────────────

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import func, select
 
-from cluster import access
+from cluster import access, consequences
 from cluster.db.tables import DecisionRow
 from cluster.errors import NotFound
 from cluster.lifecycle import WAITING
@@ -106,8 +106,7 @@ class Endpoints:
             if live is None or live.state not in WAITING:
                 return []
             decided = self._core.outlook.plan(self._core.clock.now())
-            reasons = decided.wait.get(session) or decided.hold.get(session) or ()
-            return veiled(ledger, live, reasons, seen_from(live))
+            return veiled(ledger, live, consequences.why(live, decided), seen_from(live))
 
     def _shown(self, at: Picture) -> Endpoint:
         row, launch = at.known.row, at.known.launch(at.known.row.revision)

@@ -8,12 +8,12 @@ from sqlalchemy import select
 from cluster import access
 from cluster.db.tables import FolderRow, ImageRow, QuotaRow, TokenRow
 from cluster.directory import Directory
-from cluster.errors import NotAllowed, NotFound
+from cluster.errors import NotAllowed
 from cluster.ledger import Ledger
 from cluster.live import LiveSession
 from cluster.models import Image, Member, Page, Project, QuotaUse, Resources, Token, User
 from cluster.sentence import S
-from cluster.transaction import nearest
+from cluster.tenancy.known import no_project, no_user, projects_seen, users_seen
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -27,13 +27,13 @@ class People:
 
     async def users(self, asking: User) -> Page[User]:
         """Of others, the projects that the asking person sees too; and their e-mail, if they share one."""
-        everyone = (await self._core.fresh_directory()).users.values()
-        found = [seen_as(asking, user) for user in everyone if access.sees_user(asking, user.name, user.projects)]
+        directory = await self._core.fresh_directory()
+        found = [seen_as(asking, directory.users[name]) for name in users_seen(directory, asking)]
         return Page(items=found, total=len(found))
 
     async def projects(self, asking: User) -> Page[Project]:
         directory = await self._core.fresh_directory()
-        found = [_project(directory, name) for name in directory.projects if access.sees_project(asking, name)]
+        found = [_project(directory, name) for name in projects_seen(directory, asking)]
         return Page(items=found, total=len(found))
 
     async def images(self) -> Page[Image]:
@@ -128,8 +128,7 @@ def _seen_user(asking: User, directory: Directory, name: str) -> str:
     """Whose use may be seen. Whoever may not be seen at all is as unknown as one who does not exist."""
     user = directory.users.get(name)
     if user is None or not access.sees_user(asking, name, user.projects):
-        seen = [u.name for u in directory.users.values() if access.sees_user(asking, u.name, u.projects)]
-        raise NotFound(S("There is no user {name}.", name=name), nearest(name, seen))
+        raise no_user(name, users_seen(directory, asking))
     if not access.sees_usage(asking, name, user.projects):
         raise NotAllowed(S("Only {user}, an admin of a project of theirs or an admin may see this quota.", user=name))
     return name
@@ -137,6 +136,5 @@ def _seen_user(asking: User, directory: Directory, name: str) -> str:
 
 def _seen_project(asking: User, directory: Directory, name: str) -> str:
     if name not in directory.projects or not access.sees_project(asking, name):
-        seen = [project for project in directory.projects if access.sees_project(asking, project)]
-        raise NotFound(S("There is no project {name} that you are in.", name=name), nearest(name, seen))
+        raise no_project(name, projects_seen(directory, asking))
     return name
