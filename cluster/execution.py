@@ -14,7 +14,7 @@ from cluster.models import Effect, Operation, OperationRequest, Outcome, Reason,
 from cluster.operations import apply
 from cluster.scheduler import Plan
 from cluster.sentence import S
-from cluster.transaction import Done, Refused, Transaction
+from cluster.transaction import Done, Refused, Transaction, reasons_of
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -42,7 +42,7 @@ class Execution:
         except Refused as e:
             return await self._refused(user, request, e.reasons)
         except ClusterError as e:
-            return await self._refused(user, request, [reason_of(e)], failed=e.status >= 500)
+            return await self._refused(user, request, reasons_of(e), failed=e.status >= 500)
         except Exception:
             message = S("The server failed at this; its log says why.")
             await self._refused(user, request, [Reason(code="unavailable", message=message)], failed=True)
@@ -157,13 +157,6 @@ def _as_before(known: str, request: OperationRequest) -> Outcome:
         message = S("The key {key} belongs to another operation; nothing was done.", key=request.key or "")
         raise Refused(Reason(code="conflict", message=message))
     return outcome
-
-
-def reason_of(e: ClusterError) -> Reason:
-    """An error as a reason of a refusal."""
-    known = {"not_found", "ambiguous", "not_allowed", "conflict", "invalid", "storage_full", "unavailable"}
-    code = e.code if e.code in known else "invalid"
-    return Reason.model_validate({"code": code, "message": e.sentence, "candidates": e.candidates})
 
 
 def _digest(operation: Operation, effects: list[Effect]) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from cluster import access
 from cluster.db.tables import AuditRow, FolderRow, SessionRow
-from cluster.errors import Ambiguous, NotFound
+from cluster.errors import Ambiguous, ClusterError, NotFound
 from cluster.ledger import Ledger
 from cluster.lifecycle import ENDED, WAITING, move
 from cluster.live import LiveNode, LiveSession, Rank
@@ -40,6 +40,15 @@ class Refused(Exception):
     def __init__(self, *reasons: Reason) -> None:
         super().__init__("; ".join(str(r.message) for r in reasons))
         self.reasons = list(reasons)
+
+
+def reasons_of(e: Refused | ClusterError) -> list[Reason]:
+    """Why something was not done, also where an error ended it."""
+    if isinstance(e, Refused):
+        return e.reasons
+    known = {"not_found", "ambiguous", "not_allowed", "conflict", "invalid", "storage_full", "unavailable"}
+    code = e.code if e.code in known else "invalid"
+    return [Reason.model_validate({"code": code, "message": e.sentence, "candidates": e.candidates})]
 
 
 @dataclass
@@ -113,6 +122,10 @@ class Transaction:
         else:
             async with self.core.db.read() as db:
                 yield db
+
+    def other(self, owner: str) -> str | None:
+        """`owner`, when that is not the asking person: whose something is that an effect touches."""
+        return owner if owner != self.user.name else None
 
     # ── directories ──────────────────────────────────────────────────────────────────────────────
 

@@ -108,7 +108,7 @@ class Postgres:
         try:
             async with self.writing.begin() as connection:
                 await self._check(connection)
-                await connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCKS}, {WRITER})"))
+                await connection.execute(_HOLD)
                 await connection.run_sync(migrate)
                 await connection.run_sync(_sort_by_code_point)
                 if self._alone:

@@ -147,7 +147,7 @@ async def _move_to(tx: Transaction, row: EndpointRow, revision: int, replicas: i
         **words,
     )
     return Done(
-        effects=[Effect(kind="changes", target=row.name, message=message, owner=_others(tx, row)), *_drains(took)],
+        effects=[Effect(kind="changes", target=row.name, message=message, owner=tx.other(row.owner)), *_drains(took)],
         targets=[row.name],
         sessions=took.made,
     )
@@ -168,7 +168,7 @@ async def scale(tx: Transaction, op: ScaleEndpoint) -> Done:
     tx.event("endpoint_scaled", row.name, said, owner=row.owner, project=row.project)
     message = S("{name} is to have {after} replicas, not {before}.", **words)
     done = Done(
-        effects=[Effect(kind="changes", target=row.name, message=message, owner=_others(tx, row)), *_drains(took)],
+        effects=[Effect(kind="changes", target=row.name, message=message, owner=tx.other(row.owner)), *_drains(took)],
         targets=[row.name],
         undo=S("undo scales {name} to {before} again.", name=row.name, before=before),
         inverse={"op": "scale_endpoint", "endpoint": row.name, "replicas": before},
@@ -192,8 +192,9 @@ async def delete(tx: Transaction, op: DeleteEndpoint) -> Done:
     age = human_duration((tx.now - row.created).total_seconds())
     message = S("Endpoint {name} takes no more requests and is deleted.", name=row.name)
     old = Effect(kind="lost", target=row.name, message=S("{name} is {age} old.", name=row.name, age=age), stable=False)
+    gone = Effect(kind="removes", target=row.name, message=message, owner=tx.other(row.owner))
     return Done(
-        effects=[Effect(kind="removes", target=row.name, message=message, owner=_others(tx, row)), old, *_drains(took)],
+        effects=[gone, old, *_drains(took)],
         targets=[row.name],
         undo=S(
             "undo deploys {name} again, as it was; until its replicas are ready it can't be reached.", name=row.name
@@ -282,10 +283,6 @@ def _drains(took: Took) -> list[Effect]:
 
 def _emptied(name: str) -> Sentence:
     return S("{name} takes no new requests, and is stopped when it has answered those that it has.", name=name)
-
-
-def _others(tx: Transaction, row: EndpointRow) -> str | None:
-    return row.owner if row.owner != tx.user.name else None
 
 
 def _revision(tx: Transaction, row: EndpointRow, number: int, model: ModelRow, launch: Launch) -> None:

@@ -5,7 +5,7 @@ import secrets
 
 from cluster.db.tables import FolderRow
 from cluster.models import DeleteFile, Effect, Reason
-from cluster.operations.folders import COUNT_FOR, mounted_by, other
+from cluster.operations.folders import COUNT_FOR, mounted_by
 from cluster.sentence import S, Sentence
 from cluster.storage import discarding, rights
 from cluster.storage.beneath import Missing, parts_of
@@ -32,7 +32,7 @@ async def delete(tx: Transaction, op: DeleteFile) -> Done:
     path = "/".join(parts)
     said = S("{user} deleted {path} from folder {name}.", user=tx.user.name, path=path, name=row.name)
     tx.event("file_deleted", row.name, said, owner=row.owner, project=row.project)
-    effect = Effect(kind="removes", target=path, message=_told(row, path, weight), owner=other(tx, row),
+    effect = Effect(kind="removes", target=path, message=_told(row, path, weight), owner=tx.other(row.owner),
                     stable=weight.complete)  # fmt: skip
     return Done(effects=[effect], targets=[f"{row.name}/{path}"], warnings=_warnings(tx, row))
 

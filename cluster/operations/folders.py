@@ -86,7 +86,7 @@ async def delete(tx: Transaction, op: DeleteFolder) -> Done:
         days=TRASH_DAYS,
     )
     return Done(
-        effects=[Effect(kind="removes", target=row.name, message=message, owner=other(tx, row))],
+        effects=[Effect(kind="removes", target=row.name, message=message, owner=tx.other(row.owner))],
         targets=[row.name],
         undo=S("undo, or restore_folder, puts it back within {days} days.", days=TRASH_DAYS),
         inverse={"op": "_untrash", "folder": row.id},
@@ -100,7 +100,7 @@ async def _give_up(tx: Transaction, row: FolderRow) -> Done:
     tx.event("folder_deleted", row.name, said, owner=row.owner, project=row.project)
     await tx.db.delete(row)
     tx.core.clones.look_again()
-    effect = Effect(kind="removes", target=row.name, message=message, owner=other(tx, row))
+    effect = Effect(kind="removes", target=row.name, message=message, owner=tx.other(row.owner))
     return Done(effects=[effect], targets=[row.name])
 
 
@@ -152,11 +152,6 @@ async def _size_now(tx: Transaction, row: FolderRow) -> int:
     return row.size if counted is None else counted
 
 
-def other(tx: Transaction, row: FolderRow) -> str | None:
-    """The owner, when that is not the asking person."""
-    return row.owner if row.owner != tx.user.name else None
-
-
 async def set_quota(tx: Transaction, op: SetFolderQuota) -> Done:
     """What it may hold. Less than it holds already is allowed: then nothing can be added until something is removed."""
     row = await tx.folder(op.folder)
@@ -175,7 +170,7 @@ async def set_quota(tx: Transaction, op: SetFolderQuota) -> Done:
         warnings.append(S("{folder} holds more than that already; nothing can be uploaded to it until some of it is "
                           "removed.", folder=row.name))  # fmt: skip
     return Done(
-        effects=[Effect(kind="changes", target=row.name, message=message, owner=other(tx, row))],
+        effects=[Effect(kind="changes", target=row.name, message=message, owner=tx.other(row.owner))],
         targets=[row.name],
         undo=S("undo sets the earlier quota again."),
         inverse={"op": "set_folder_quota", "folder": f"{row.project}/{row.name}", "quota": before},

@@ -80,9 +80,8 @@ def _replace(tx: Transaction, row: PipelineRow, spec: PipelineSpec) -> Done:
     text = S("{user} changed the pipeline {name}.", user=tx.user.name, name=row.name)
     tx.event("pipeline_changed", row.name, text, owner=row.owner, project=row.project)
     message = S("{name} is there already and is replaced; runs that have begun stay as they are.", name=row.name)
-    owner = row.owner if row.owner != tx.user.name else None
     return Done(
-        effects=[Effect(kind="changes", target=row.name, message=message, owner=owner)],
+        effects=[Effect(kind="changes", target=row.name, message=message, owner=tx.other(row.owner))],
         targets=[row.name],
         undo=S("undo brings its definition back."),
         inverse={"op": "_put_pipeline", "project": row.project, "spec": before},
@@ -117,10 +116,9 @@ async def delete(tx: Transaction, op: DeletePipeline) -> Done:
     await tx.db.delete(row)
     text = S("{user} removed the pipeline {name}.", user=tx.user.name, name=row.name)
     tx.event("pipeline_deleted", row.name, text, owner=row.owner, project=row.project)
-    owner = row.owner if row.owner != tx.user.name else None
     message = S("The pipeline {name} is removed; runs that have begun go on.", name=row.name)
     return Done(
-        effects=[Effect(kind="removes", target=row.name, message=message, owner=owner)],
+        effects=[Effect(kind="removes", target=row.name, message=message, owner=tx.other(row.owner))],
         targets=[row.name],
         undo=S("undo brings the pipeline back."),
         inverse=inverse,
@@ -361,7 +359,7 @@ async def _of(tx: Transaction, ref: str, live: bool = False) -> Run:
 
 def _called_off(tx: Transaction, found: Run) -> list[Effect]:
     row = found.row
-    owner = row.user if row.user != tx.user.name else None
+    owner = tx.other(row.user)
     waiting = sum(step.state is StepState.WAITING for step in found.steps())
     finished = sum(step.state is StepState.SUCCEEDED for step in found.steps())
     message = S(
@@ -432,5 +430,5 @@ def _resumed(tx: Transaction, found: Run, again: Sequence[str]) -> Effect:
         steps=", ".join(again[:MOST_TOLD]) + (" …" if len(again) > MOST_TOLD else ""),
         kept=len(found.rows) - len(again),
     )
-    owner = row.user if row.user != tx.user.name else None
+    owner = tx.other(row.user)
     return Effect(kind="changes", target=row.pipeline, message=message, owner=owner)

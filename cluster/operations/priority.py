@@ -67,7 +67,7 @@ def _changed(tx: Transaction, session: LiveSession, priority: int, done: Done) -
     tx.edit(session).priority = priority
     tx.ledger.stirred.add(session.id)
     tx.session_event("session_changed", session, message)
-    owner = session.user if session.user != tx.user.name else None
+    owner = tx.other(session.user)
     said = [(message, True), (_meaning(tx, session), False)]
     done.effects = [Effect(kind="changes", target=session.name, message=m, owner=owner, stable=s) for m, s in said]
     return done

@@ -78,7 +78,7 @@ def _loss(tx: Transaction, session: LiveSession) -> Sentence:
 
 def _what_comes(tx: Transaction, session: LiveSession) -> list[Effect]:
     """That it stops, and by the scheduler's plan where it starts again once it is gone from its nodes."""
-    owner = session.user if session.user != tx.user.name else None
+    owner = tx.other(session.user)
     stops = S("{name} is stopped, and waits in its old place in the queue to start again.", name=session.name)
     effects = [Effect(kind="restarts", target=session.name, message=stops, owner=owner)]
     places = tx.core.outlook.without({session.id}, tx.now).get(session.id)

@@ -35,7 +35,7 @@ async def _set(tx: Transaction, row: EndpointRow, policy: dict[str, Any] | None,
     row.autoscaling = policy
     await tx.db.flush()
     tx.core.autoscaler.look_again()
-    owner = row.owner if row.owner != tx.user.name else None
+    owner = tx.other(row.owner)
     effects = [Effect(kind="changes", target=row.name, message=_told(row, policy), owner=owner)]
     if policy is not None and (now := await _now(tx, row, Autoscaling.model_validate(policy))):
         effects.append(Effect(kind="changes", target=row.name, message=now, owner=owner, stable=False))

@@ -224,7 +224,7 @@ def _may_stop(tx: Transaction, session: LiveSession, force: bool) -> None:
 
 def stop(tx: Transaction, session: LiveSession, grace: float, done: Done) -> None:
     """Cancel it if it waits, else have its agents stop it; adds effects and warnings to `done`."""
-    owner = session.user if session.user != tx.user.name else None
+    owner = tx.other(session.user)
     dependents = _dependents(tx, session)
     if session.state in WAITING:
         tx.move(session, SessionState.CANCELLED)

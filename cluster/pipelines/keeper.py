@@ -17,7 +17,7 @@ from cluster.pipelines import steps
 from cluster.pipelines.moves import Begin, Finish, Move, Settle, Step, Work, next_look, next_moves
 from cluster.pipelines.steps import Run
 from cluster.sentence import S
-from cluster.transaction import Refused, Transaction
+from cluster.transaction import Refused, Transaction, reasons_of
 
 if TYPE_CHECKING:
     from cluster.core import Core
@@ -143,8 +143,7 @@ class RunKeeper:
     def _never(self, session: LiveSession, folders: set[str], now: datetime) -> tuple[Reason, ...]:
         user = self._core.directory.users.get(session.user)
         if user is None or not user.active:
-            said = S("{user} is not active here any more; nothing can run in their name.", user=session.user)
-            return (Reason(code="not_allowed", message=said),)
+            return (steps.inactive(session.user),)
         gone = [mount for mount in session.mounts if mount not in folders]
         if gone:
             said = S("There is no folder {name}.", name=gone[0])
@@ -163,7 +162,7 @@ class RunKeeper:
             except (StorageFull, Unavailable):
                 raise
             except (Refused, ClusterError) as e:
-                failed = Settle(move.step, StepState.FAILED, tuple(_reasons(e)))
+                failed = Settle(move.step, StepState.FAILED, tuple(reasons_of(e)))
                 changed = await self._write(run, [failed]) or changed
         return changed
 
@@ -221,11 +220,3 @@ def _still_waits(tx: Transaction, run: Run, move: Move) -> bool:
 
 def _same(seen: StepRow, row: StepRow) -> bool:
     return (seen.state, seen.tries, seen.session) == (row.state, row.tries, row.session)
-
-
-def _reasons(e: Refused | ClusterError) -> list[Reason]:
-    if isinstance(e, Refused):
-        return e.reasons
-    known = {"not_found", "ambiguous", "not_allowed", "conflict", "invalid"}
-    code = e.code if e.code in known else "invalid"
-    return [Reason.model_validate({"code": code, "message": e.sentence, "candidates": e.candidates})]

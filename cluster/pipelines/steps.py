@@ -119,9 +119,13 @@ def as_user(tx: Transaction, name: str) -> Transaction:
 def active(tx: Transaction, name: str) -> User:
     user = tx.core.directory.users.get(name)
     if user is None or not user.active:
-        message = S("{user} is not active here any more; nothing can run in their name.", user=name)
-        raise Refused(Reason(code="not_allowed", message=message))
+        raise Refused(inactive(name))
     return user
+
+
+def inactive(name: str) -> Reason:
+    message = S("{user} is not active here any more; nothing can run in their name.", user=name)
+    return Reason(code="not_allowed", message=message)
 
 
 def _settle(tx: Transaction, run: Run, row: StepRow, move: Settle, done: Done) -> None:

@@ -70,5 +70,4 @@ def _left(tx: Transaction, known: Known, going: Sequence[LiveSession]) -> int | 
 
 
 def _effect(tx: Transaction, known: Known, session: LiveSession, message: Sentence) -> Effect:
-    owner = known.row.owner if known.row.owner != tx.user.name else None
-    return Effect(kind="changes", target=session.name, message=message, owner=owner)
+    return Effect(kind="changes", target=session.name, message=message, owner=tx.other(known.row.owner))

@@ -24,14 +24,13 @@ from sqlalchemy import func, select
 
 from cluster import errors
 from cluster.db.tables import FolderRow, UploadRow
-from cluster.execution import reason_of
 from cluster.models import Reason, UploadFile, User
 from cluster.sentence import S
 from cluster.storage import incoming, rights, room
 from cluster.storage.beneath import parts_of
 from cluster.storage.ready import must_be_ready
 from cluster.storage.volumes import Volumes
-from cluster.transaction import Refused, Transaction
+from cluster.transaction import Refused, Transaction, reasons_of
 from cluster.units import human_size
 
 if TYPE_CHECKING:
@@ -346,7 +345,7 @@ class Uploads:
             full = any(reason.code == "quota" for reason in e.reasons)
             raise (errors.StorageFull if full else errors.Conflict)(e.reasons[0].message) from e
         except errors.ClusterError as e:
-            await self._core.refusals.note(user, asked, [reason_of(e)], "failed" if e.status >= 500 else "refused")
+            await self._core.refusals.note(user, asked, reasons_of(e), "failed" if e.status >= 500 else "refused")
             raise
 
     async def _forget(self, idents: list[str], late: bool = False) -> None:
