@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from cluster.diagnosis import nodes, queue, rest, sessions
-from cluster.diagnosis.seen import WAITING, Seen, look, span, worst_first
+from cluster.diagnosis.seen import Seen, finding, look, span, worst_first
+from cluster.lifecycle import WAITING
 from cluster.models import Endpoint, Finding, Node, Sentence, Session, SessionResult, SessionState
 from cluster.sentence import S
 
@@ -55,14 +56,12 @@ def _is(finding: Finding, session: Session) -> bool:
 def _waits(seen: Seen, session: Session) -> Finding:
     age = seen.age(session.submitted)
     plain = S("{name} has waited for {time}.", name=session.name, time=span(age))
-    return Finding(
-        code="waits",
-        severity="info",
-        kind="session",
-        target=session.name,
-        owner=session.user,
-        message=session.reasons[0].message if session.reasons else plain,
-        evidence={"waiting_seconds": round(age), "session": session.id},
+    return finding(
+        session,
+        "waits",
+        "info",
+        session.reasons[0].message if session.reasons else plain,
+        {"waiting_seconds": round(age), "session": session.id},
         proposal=look("explain_pending", session=seen.ref(session)),
     )
 

@@ -1,9 +1,9 @@
 """Checks of the nodes, and of the server's disk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from cluster.diagnosis.logs import clean
-from cluster.diagnosis.seen import DAY, Seen, Severity, look, span
+from cluster.diagnosis.seen import DAY, Seen, Severity, finding, look, span
 from cluster.models import Finding, Node, NodeStatus, Proposal
 from cluster.sentence import S, Sentence
 from cluster.units import human_size
@@ -28,10 +28,10 @@ def lost(seen: Seen) -> Iterator[Finding]:
             message = S("{node} has not answered for {time}.", **words)
             advice = S("See whether the machine has power and network, then whether its agent runs there.")
             call = look("list_events", target=node.name)
-            yield _of(node, "node_lost", "error", message, evidence, advice=advice, proposal=call)
+            yield finding(node, "node_lost", "error", message, evidence, advice=advice, proposal=call)
         elif node.last_beat and age > SILENT:
             message = S("{node} has said nothing for {time}; it should every few seconds.", **words)
-            yield _of(node, "node_silent", "warning", message, evidence, proposal=look("get_node", node=node.name))
+            yield finding(node, "node_silent", "warning", message, evidence, proposal=look("get_node", node=node.name))
 
 
 def hot(seen: Seen) -> Iterator[Finding]:
@@ -44,7 +44,7 @@ def hot(seen: Seen) -> Iterator[Finding]:
         call = look("cordon_node", node=node.name, reason=f"{degrees} °C") if node.status is NodeStatus.ALIVE else None
         severity: Severity = "error" if warmest >= TOO_HOT else "warning"
         advice = S("Check its fans and the air of its rack.")
-        yield _of(node, "node_hot", severity, message, {"celsius": degrees}, advice=advice, proposal=call)
+        yield finding(node, "node_hot", severity, message, {"celsius": degrees}, advice=advice, proposal=call)
 
 
 def closed(seen: Seen) -> Iterator[Finding]:
@@ -55,7 +55,7 @@ def closed(seen: Seen) -> Iterator[Finding]:
         since = seen.closed.get(node.name)
         emptied = node.status is NodeStatus.DRAINING and _empty(node)
         done = emptied or not node.reason or seen.age(since) > FORGOTTEN  # else there is a reason to leave it closed
-        yield _of(
+        yield finding(
             node,
             "node_drained" if emptied else f"node_{node.status.value}",
             "warning" if emptied or seen.age(since) > FORGOTTEN else "info",
@@ -99,26 +99,4 @@ def disk(seen: Seen) -> Iterator[Finding]:
         advice=S("Delete what is not needed, also in the trash; or put the cluster's data on a larger disk."),
         evidence={"free": free, "size": seen.disk.size},
         proposal=Proposal(tool="list_folders", arguments={"sort_by": "size", "order": "desc"}),
-    )
-
-
-def _of(
-    node: Node,
-    code: str,
-    severity: Severity,
-    message: Sentence,
-    evidence: Mapping[str, str | int | float],
-    *,
-    advice: Sentence | None = None,
-    proposal: Proposal | None = None,
-) -> Finding:
-    return Finding(
-        code=code,
-        severity=severity,
-        kind="node",
-        target=node.name,
-        message=message,
-        advice=advice,
-        evidence={**evidence},
-        proposal=proposal,
     )

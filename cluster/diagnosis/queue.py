@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from cluster.diagnosis.seen import HOUR, WAITING, Seen, Severity, look, span
+from cluster.diagnosis.seen import HOUR, Seen, Severity, finding, look, span
 from cluster.diagnosis.sessions import stop
+from cluster.lifecycle import WAITING
 from cluster.models import Finding, Node, NodeStatus, Proposal, Reason, Sentence, Session
 from cluster.sentence import S
 
@@ -182,14 +183,5 @@ def _of(
     evidence: Mapping[str, str | int | float] | None = None,
     proposal: Proposal | None = None,
 ) -> Finding:
-    return Finding(
-        code=code,
-        severity=severity,
-        kind="session",
-        target=session.name,
-        owner=session.user,
-        message=message,
-        advice=advice,
-        evidence={"asked_gpu": session.resources.gpu, "session": session.id, **(evidence or {})},
-        proposal=proposal,
-    )
+    held = {"asked_gpu": session.resources.gpu, "session": session.id, **(evidence or {})}
+    return finding(session, code, severity, message, held, advice=advice, proposal=proposal)

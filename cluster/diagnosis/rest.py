@@ -1,9 +1,8 @@
 """Checks of what is served, of pipelines and of folders."""
 
 from collections.abc import Iterator
-from typing import Literal
 
-from cluster.diagnosis.seen import Seen, look
+from cluster.diagnosis.seen import Seen, Severity, finding, look
 from cluster.models import (
     Endpoint,
     EndpointHealth,
@@ -59,23 +58,13 @@ def endpoints(seen: Seen) -> Iterator[Finding]:
 def _endpoint(
     at: Endpoint,
     code: str,
-    severity: Literal["error", "warning"],
+    severity: Severity,
     message: Sentence,
     call: Proposal,
     advice: Sentence | None = None,
 ) -> Finding:
     evidence: dict[str, str | int | float] = {"wanted": at.wanted, "serving": at.traffic.replicas}
-    return Finding(
-        code=code,
-        severity=severity,
-        kind="endpoint",
-        target=at.name,
-        owner=at.owner,
-        message=message,
-        advice=advice,
-        evidence=evidence,
-        proposal=call,
-    )
+    return finding(at, code, severity, message, evidence, advice=advice, proposal=call)
 
 
 def runs(seen: Seen) -> Iterator[Finding]:
@@ -145,20 +134,10 @@ def _ref(seen: Seen, folder: Folder) -> str:
 def _folder(
     folder: Folder,
     code: str,
-    severity: Literal["error", "warning"],
+    severity: Severity,
     message: Sentence,
     call: Proposal,
     advice: Sentence | None = None,
 ) -> Finding:
     evidence: dict[str, str | int | float] = {"size": folder.size, "quota": folder.quota or 0}
-    return Finding(
-        code=code,
-        severity=severity,
-        kind="folder",
-        target=folder.name,
-        owner=folder.owner,
-        message=message,
-        advice=advice,
-        evidence=evidence,
-        proposal=call,
-    )
+    return finding(folder, code, severity, message, evidence, advice=advice, proposal=call)

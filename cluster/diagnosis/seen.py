@@ -1,16 +1,17 @@
 """What the checks look at: one moment of the cluster, as far as the asking person may see it. No plumbing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from cluster.models import Endpoint, Finding, Folder, Node, PipelineRun, Proposal, Session, SessionState
+from cluster.lifecycle import WAITING
+from cluster.models import Endpoint, Finding, Folder, Node, PipelineRun, Proposal, Quote, Sentence, Session
 from cluster.units import human_duration
 
-WAITING = (SessionState.HELD, SessionState.PENDING)
 HOUR, DAY = 3600.0, 86_400.0
 Severity = Literal["error", "warning", "info"]
+Kind = Literal["session", "node", "endpoint", "folder"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,46 @@ def span(seconds: float) -> str:
 def look(tool: str, **arguments: str) -> Proposal:
     """A call that shows more."""
     return Proposal(tool=tool, arguments={**arguments})
+
+
+def finding(
+    thing: Session | Node | Endpoint | Folder,
+    code: str,
+    severity: Severity,
+    message: Sentence,
+    evidence: Mapping[str, str | int | float],
+    *,
+    advice: Sentence | None = None,
+    quote: Quote | None = None,
+    proposal: Proposal | None = None,
+) -> Finding:
+    """About one thing."""
+    kind, owner = _about(thing)
+    return Finding(
+        code=code,
+        severity=severity,
+        kind=kind,
+        target=thing.name,
+        owner=owner,
+        message=message,
+        advice=advice,
+        evidence={**evidence},
+        quote=quote,
+        proposal=proposal,
+    )
+
+
+def _about(thing: Session | Node | Endpoint | Folder) -> tuple[Kind, str | None]:
+    """Of what kind it is, and whose."""
+    match thing:
+        case Session():
+            return "session", thing.user
+        case Node():
+            return "node", None
+        case Endpoint():
+            return "endpoint", thing.owner
+        case Folder():
+            return "folder", thing.owner
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:

@@ -6,7 +6,7 @@ from pydantic import JsonValue
 
 from cluster.diagnosis import logs
 from cluster.diagnosis.rest import larger, nearly_full
-from cluster.diagnosis.seen import HOUR, Seen, Severity, look, span
+from cluster.diagnosis.seen import HOUR, Seen, Severity, finding, look, span
 from cluster.models import Device, Finding, Proposal, Quote, Sentence, Session, SessionResult, SessionState, SessionType
 from cluster.sentence import S
 
@@ -258,15 +258,5 @@ def _of(
         evidence["exit_code"] = session.exit_code
     if session.ended is not None:
         evidence["ended"] = session.ended.isoformat(timespec="seconds")
-    return Finding(
-        code=code,
-        severity=severity,
-        kind="session",
-        target=session.name,
-        owner=session.user,
-        message=message.model_copy(update={"params": {"name": session.name, **message.params}}),
-        advice=advice,
-        evidence=evidence,
-        quote=quote,
-        proposal=proposal,
-    )
+    named = message.model_copy(update={"params": {"name": session.name, **message.params}})
+    return finding(session, code, severity, named, evidence, advice=advice, quote=quote, proposal=proposal)
