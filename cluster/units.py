@@ -4,6 +4,7 @@ The canonical form is the contract's: memory and storage in binary units (k, m, 
 """
 
 import re
+from collections.abc import Sequence
 
 from cluster.errors import Invalid
 from cluster.sentence import S
@@ -12,6 +13,11 @@ _SIZES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40, "p": 2**50}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(?:i?b)?", re.IGNORECASE)
 _SPANS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])", re.IGNORECASE)
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """The first `most`, and a mark when there are more."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 def parse_size(text: str) -> int:

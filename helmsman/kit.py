@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from cluster.client import Client
 from helmsman.approve import Rule
 from helmsman.events import Happening
+from helmsman.once import PATIENCE
 from helmsman.turn import Asking, Language
 from tools.base import Context
 from tools.registry import Registry
@@ -60,7 +61,7 @@ class Kit:
     settle: Callable[[], Awaitable[None]] = _nothing
     workdir: str | None = None
     timezone: tzinfo | None = None
-    patience: Sequence[float] = (0.2, 1.0)
+    patience: Sequence[float] = PATIENCE
     """Seconds before a change is asked for again whose reply got lost."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 

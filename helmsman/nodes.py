@@ -1,6 +1,5 @@
 """What the nodes of `helmsman/graph.py` do with a turn: think, plan, act, answer."""
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from helmsman.events import (
 from helmsman.heard import put_right
 from helmsman.kit import Kit, Opened
 from helmsman.models.messages import DECISIONS, to_messages
+from helmsman.once import is_, once
 from helmsman.prose import Checker, Sentences
 from helmsman.turn import Asking, Call, Exchange, Given, Outcome, Picked, Step, Turn
 from helmsman.turn import Question as OpenPlan
@@ -286,7 +286,7 @@ async def act(turn: Turn, past: list[Exchange], kit: Kit) -> None:
     )
     ctx = await kit.context(turn.language)
     result = await _run(call, ctx, kit)
-    if _is(result, "refused", "state_changed"):
+    if is_(result, "refused", "state_changed"):
         call.ready, call.tries, turn.moved = False, call.tries + 1, True
         return
     await _end(call, result, kit, turn)
@@ -297,22 +297,13 @@ async def act(turn: Turn, past: list[Exchange], kit: Kit) -> None:
 
 
 async def _run(call: Call, ctx: Context, kit: Kit) -> Result:
-    """Run it. A change whose reply got lost is asked for again: its key gives the first outcome and does nothing."""
+    """Run it, a change once."""
     tool = kit.registry.get(call.tool)
     assert tool is not None, call.tool
     args = tool.arguments.model_validate(call.arguments)
     if call.risk == "R":
         return await kit.unless_stopped(tool.run(ctx, args))
-    for wait in (*kit.patience, None):
-        result = await tool.run(ctx, args, key=call.key, expect=call.digest)
-        if wait is None or not _is(result, "failed", "unavailable"):
-            break
-        await asyncio.sleep(wait)
-    return result
-
-
-def _is(result: Result, status: str, code: str) -> bool:
-    return result.status == status and bool(result.reasons) and result.reasons[0].code == code
+    return await once(lambda: tool.run(ctx, args, key=call.key, expect=call.digest), kit.patience)
 
 
 async def _end(call: Call, result: Result, kit: Kit, turn: Turn) -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from cluster import units
 from cluster.models import NodeStatus, Resources, S, Sentence, Session, SessionState
 from cluster.sentence import Param
 from cluster.units import human_size
@@ -174,7 +175,7 @@ def facts(ctx: Context, title: str, lines: Sequence[tuple[Sentence, Cell | str |
 
 def listed(names: Sequence[str]) -> str:
     """The first eight, and a mark when there are more."""
-    return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
+    return units.listed(names, 8)
 
 
 def nodes_of(session: Session) -> str:

@@ -8,6 +8,7 @@ from cluster.diagnosis.seen import Seen, finding, look, span, worst_first
 from cluster.lifecycle import WAITING
 from cluster.models import Endpoint, Finding, Node, Sentence, Session, SessionResult, SessionState
 from cluster.sentence import S
+from cluster.units import listed
 
 CHECKS: tuple[Callable[[Seen], Iterator[Finding]], ...] = (
     nodes.lost,
@@ -106,7 +107,7 @@ def _nodes(seen: Seen, bad: list[Finding]) -> Sentence | None:
         return S("there are no nodes")
     if not names:
         return S("the nodes ({all}) are fine", all=len(seen.nodes))
-    words: dict[str, str | int] = {"count": len(names), "all": len(seen.nodes), "names": _listed(names)}
+    words: dict[str, str | int] = {"count": len(names), "all": len(seen.nodes), "names": listed(names, NAMED)}
     if len(names) == 1:
         return S("1 of {all} nodes needs attention ({names})", **words)
     return S("{count} of {all} nodes need attention ({names})", **words)
@@ -125,7 +126,7 @@ def _troubled(seen: Seen, bad: list[Finding]) -> Sentence | None:
     names = _names(here)
     if not names:
         return None
-    words: dict[str, str | int] = {"count": len(names), "names": _listed(names)}
+    words: dict[str, str | int] = {"count": len(names), "names": listed(names, NAMED)}
     if len(names) == 1:
         return S("1 running session is in trouble ({names})", **words)
     return S("{count} running sessions are in trouble ({names})", **words)
@@ -159,18 +160,18 @@ def _served(seen: Seen, bad: list[Finding]) -> Sentence | None:
         "of {all} endpoints, {count} have trouble ({names})",
         all=len(seen.endpoints),
         count=len(names),
-        names=_listed(names),
+        names=listed(names, NAMED),
     )
 
 
 def _runs(bad: list[Finding]) -> Sentence | None:
     names = _names(f for f in bad if f.kind == "pipeline")
-    return S("pipelines failed: {names}", names=_listed(names)) if names else None
+    return S("pipelines failed: {names}", names=listed(names, NAMED)) if names else None
 
 
 def _folders(bad: list[Finding]) -> Sentence | None:
     names = _names(f for f in bad if f.kind == "folder")
-    return S("folders need room: {names}", names=_listed(names)) if names else None
+    return S("folders need room: {names}", names=listed(names, NAMED)) if names else None
 
 
 def of_one(thing: Session | Node | Endpoint, found: list[Finding]) -> list[Sentence]:
@@ -198,7 +199,3 @@ def _how(thing: Session | Node | Endpoint) -> list[Sentence]:
 
 def _names(found: Iterable[Finding]) -> list[str]:
     return list(dict.fromkeys(f.target for f in found))
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")

@@ -8,6 +8,7 @@ from cluster.operations import sessions
 from cluster.sentence import S, Sentence
 from cluster.serving import standins
 from cluster.transaction import Done, Refused, Transaction, nearest
+from cluster.units import listed
 
 NAMED = 8
 """So many sessions are named in a warning."""
@@ -116,7 +117,7 @@ def _stranded(tx: Transaction, group: str, could: list[LiveSession]) -> list[Sen
     names = [session.name for session in could if tx.core.outlook.never(session, group, tx.now)]
     if not names:
         return []
-    told = ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
+    told = listed(names, NAMED)
     return [S("No node of {group} could hold these any more, and they wait in vain: {names}.", group=group, names=told)]
 
 

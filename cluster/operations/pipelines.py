@@ -29,7 +29,7 @@ from cluster.pipelines.parameters import chosen
 from cluster.pipelines.steps import Run
 from cluster.sentence import S, Sentence
 from cluster.transaction import Done, Refused, Transaction, nearest
-from cluster.units import human_duration, human_size
+from cluster.units import human_duration, human_size, listed
 
 NUMBER = cast(func.substr(RunRow.id, 3), Integer)
 """Of a run: `r-0012` is the twelfth."""
@@ -90,7 +90,7 @@ def _replace(tx: Transaction, row: PipelineRow, spec: PipelineSpec) -> Done:
 
 def _order(spec: PipelineSpec) -> Effect:
     names = [step for level in levels(spec) for step in level]
-    shown = ", ".join(names[:MOST_TOLD]) + (" …" if len(names) > MOST_TOLD else "")
+    shown = listed(names, MOST_TOLD)
     message = S("Its steps, in their order: {steps}.", steps=shown)
     return Effect(kind="changes", target=spec.name, message=message)
 
@@ -264,7 +264,7 @@ def _plan(made: Run, asked: dict[str, StartSession]) -> list[Effect]:
 def _line(name: str, after: Sequence[str], op: StartSession | None) -> Sentence:
     if op is None:
         return S("{step} is left out.", step=name)
-    named = ", ".join(after[:5]) + (" …" if len(after) > 5 else "")
+    named = listed(after, 5)
     return S("{step} follows when these have succeeded: {after}.", step=name, after=named)
 
 
@@ -427,7 +427,7 @@ def _resumed(tx: Transaction, found: Run, again: Sequence[str]) -> Effect:
         "Run {run} of {pipeline} goes on with {steps}; {kept} steps that have succeeded are not run again.",
         run=row.id,
         pipeline=row.pipeline,
-        steps=", ".join(again[:MOST_TOLD]) + (" …" if len(again) > MOST_TOLD else ""),
+        steps=listed(again, MOST_TOLD),
         kept=len(found.rows) - len(again),
     )
     owner = tx.other(row.user)

@@ -8,9 +8,8 @@ Between two steps there is nothing but `Left`, plain data: a client of the older
 newer protocol comes back with it (sealed, so that it can't be made up). No transport here.
 """
 
-import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from cluster.models import Reason, S, Sentence
 from helmsman import questions, replies
 from helmsman.mcp.forms import Form, for_argument, for_plan, message_of, plan_text
+from helmsman.once import PATIENCE, is_, once
 from helmsman.turn import Asking, Call
 from tools.base import Context, Result, Tool
 from tools.resolve import Question, Ready, Unfit, link
@@ -26,8 +26,6 @@ from tools.views import Text
 
 MAX_ASKED = 8
 """Questions of one call; then it ends. (Clients of the newer protocol give up after ten.)"""
-PATIENCE: Sequence[float] = (0.2, 1.0)
-"""Seconds before a change is asked for again whose reply got lost; its key makes that harmless."""
 
 
 class Reply(BaseModel):
@@ -165,25 +163,11 @@ async def _act(tool: Tool[Any], ctx: Context, left: Left, can_ask: bool, patienc
     """Do exactly what was shown; if the world moved since, do nothing, and ask again with what it is now."""
     call = left.call
     args = tool.arguments.model_validate(call.arguments)
-    result = await _persistent(lambda: tool.run(ctx, args, key=call.key, expect=call.digest), patience)
-    if _is(result, "refused", "state_changed"):
+    result = await once(lambda: tool.run(ctx, args, key=call.key, expect=call.digest), patience)
+    if is_(result, "refused", "state_changed"):
         call.tries, call.ready = call.tries + 1, False
         return await _plan(tool, ctx, left, can_ask, moved=True)
     return Ended(result)
-
-
-async def _persistent(run: Callable[[], Awaitable[Result]], patience: Sequence[float]) -> Result:
-    result = await run()
-    for wait in patience:
-        if not _is(result, "failed", "unavailable"):
-            break
-        await asyncio.sleep(wait)
-        result = await run()
-    return result
-
-
-def _is(result: Result, status: str, code: str) -> bool:
-    return result.status == status and bool(result.reasons) and result.reasons[0].code == code
 
 
 # ── ends without a deed ──────────────────────────────────────────────────────────────────────────

@@ -32,8 +32,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from cluster.client import Client
 from cluster.errors import ClusterError
-from helmsman.mcp.dialogue import PATIENCE, Asked, Left, Reply, Step, begun, step
+from helmsman.mcp.dialogue import Asked, Left, Reply, Step, begun, step
 from helmsman.mcp.shapes import broken, offered, returned
+from helmsman.once import PATIENCE
 from helmsman.turn import Language
 from tools.base import Context, Tool
 from tools.registry import Registry, default_registry
