@@ -49,6 +49,11 @@ class Serving:
         """The ORM has changed rows of these classes."""
         self._stale = self._stale or bool(TABLES & set(touched))
 
+    @property
+    def idle(self) -> bool:
+        """There are no endpoints, and nothing has been changed since that was found."""
+        return not self._known and not self._stale and not TABLES & self._core.db.touched
+
     def endpoint_of(self, session: LiveSession) -> Known | None:
         """The active endpoint that `session` is to serve on; from memory, as of the last look."""
         known, row = self._replicas.get(session.id, (None, None))
@@ -97,6 +102,9 @@ class EndpointKeeper:
         await self._serving.look()
 
     async def step(self) -> bool:
+        if self._serving.idle:  # so that it costs nothing at the passes of a cluster that serves nothing
+            self._due = None
+            return False
         pictures = await self._serving.look()
         now = self._core.clock.now()
         changed = False
